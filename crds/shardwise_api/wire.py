@@ -1,0 +1,130 @@
+"""What passes between the runner (operator or laptop) and a worker: documents, reports and exit codes.
+
+A worker gets a run document, sends progress reports while it works, and leaves a result as its termination message.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from .base import ApiModel
+
+MAX_TERMINATION_MESSAGE_BYTES = 4096
+"""The kubelet cuts a termination message there."""
+
+
+class ExitCode(IntEnum):
+    """How a worker ends; the Job's failure policy reads nothing else."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_CONFIGURATION = 2
+    TEMPORARY = 75
+    TERMINATED = 143
+
+
+class Step(StrEnum):
+    """The three Jobs of a run, in order: look at the input, work in shards, put together."""
+
+    PREPARE = "prepare"
+    WORK = "work"
+    FINALIZE = "finalize"
+
+
+class Environment(StrEnum):
+    """Environment variables of a worker."""
+
+    RUN = "SHARDWISE_RUN"
+    """Path of the run document (JSON)."""
+    STEP = "SHARDWISE_STEP"
+    SHARD = "JOB_COMPLETION_INDEX"
+    OUTPUT = "SHARDWISE_OUTPUT"
+    """Where artefacts go: an fsspec URI."""
+    PROGRESS = "SHARDWISE_PROGRESS"
+    """Where progress goes: a file:// URI of a folder (laptop) or the operator's http URL."""
+    TERMINATION_LOG = "SHARDWISE_TERMINATION_LOG"
+    """Where the result goes; a pod's /dev/termination-log unless set."""
+
+
+class ItemFailure(ApiModel):
+    """One failed item, with a reason a person can act on."""
+
+    item: int = Field(description="Index of the item in the input, counted from 0.")
+    reason: str
+
+
+class ItemCounts(ApiModel):
+    """How many items went which way. done + failed + skipped = all items of what is counted."""
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+class PrepareResult(ApiModel):
+    """What the prepare step found; frozen for the life of the run, so that every attempt cuts the same shards."""
+
+    items_total: int | None = Field(
+        default=None, description="Items to shard; absent when only a full pass could tell."
+    )
+    input_fingerprint: str = Field(description="Identifies the input: another one is another run.")
+    input_bytes: int | None = None
+    already_complete: bool = Field(default=False, description="The ledger holds every block of this run.")
+    details: dict[str, Any] = Field(default_factory=dict, description="For the engine's own use and for people.")
+
+
+class RunDocument(ApiModel):
+    """The resolved run, as every worker reads it: nothing in it is relative, defaulted or secret."""
+
+    uid: str
+    name: str
+    namespace: str = "default"
+    kind: str
+    spec: dict[str, Any]
+    prepared: PrepareResult | None = None
+
+
+class ProgressReport(ApiModel):
+    """Cumulative counts of one shard: a later report replaces an earlier one, a lost one costs nothing."""
+
+    run: str
+    shard: int
+    attempt_started: datetime
+    time: datetime
+    items: ItemCounts = Field(default_factory=ItemCounts)
+    total: int | None = Field(default=None, description="Items of this shard, when known.")
+    resumed: int = Field(default=0, description="Items that an earlier attempt had already committed.")
+    message: str = ""
+
+
+class ShardResult(ApiModel):
+    """A worker's termination message when a shard is done, or why it isn't."""
+
+    shard: int
+    items: ItemCounts = Field(default_factory=ItemCounts)
+    failures: list[ItemFailure] = Field(default_factory=list, max_length=10)
+    error: str | None = None
+    seconds: float = Field(default=0, description="Wall time of this attempt.")
+
+
+class Metric(ApiModel):
+    """A number with a name, as status.metrics shows it."""
+
+    name: str
+    value: float
+
+
+class RunResult(ApiModel):
+    """The finalize step's termination message: what the run came to."""
+
+    digest: str
+    uri: str | None = None
+    items: ItemCounts = Field(default_factory=ItemCounts)
+    failures: list[ItemFailure] = Field(default_factory=list, max_length=10)
+    metrics: list[Metric] = Field(default_factory=list, max_length=32)
+    summary: dict[str, Any] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list, max_length=10)

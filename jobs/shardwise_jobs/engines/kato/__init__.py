@@ -1,0 +1,1 @@
+"""KATO hierarchical learning: text becomes token chunks, chunks patterns, and patterns patterns of patterns."""

@@ -1,0 +1,81 @@
+"""What all stores compute alike: symbol counts and totals of a batch, and records to and from rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from .base import BlockRecord, KnowledgeBaseConfig, Learned, Totals
+
+SymbolCounts = dict[str, tuple[int, int]]
+
+
+def symbol_counts(batch: Sequence[Learned]) -> SymbolCounts:
+    """Return symbol -> (occurrences, learns whose pattern holds it), as learning the batch one by one would count."""
+    occurrences: dict[str, int] = {}
+    learns: dict[str, int] = {}
+    for pattern in batch:
+        count = pattern.count
+        flat = [symbol for event in pattern.events for symbol in event]
+        for symbol in flat:
+            occurrences[symbol] = occurrences.get(symbol, 0) + count
+        for symbol in set(flat):
+            learns[symbol] = learns.get(symbol, 0) + count
+    return {symbol: (occurrences[symbol], learns[symbol]) for symbol in occurrences}
+
+
+def totals_of(*, batch: Sequence[Learned], symbols: Mapping[str, tuple[int, int]]) -> Totals:
+    """Return what a batch adds to the node's totals."""
+    return Totals(
+        total_pattern_frequencies=sum(pattern.count for pattern in batch),
+        total_symbol_frequencies=sum(occurrences for occurrences, _ in symbols.values()),
+        total_symbols_in_patterns_frequencies=sum(learns for _, learns in symbols.values()),
+    )
+
+
+def config_to_json(config: KnowledgeBaseConfig) -> str:
+    """Return a knowledge base's configuration as JSON text."""
+    return json.dumps(asdict(config), ensure_ascii=False, sort_keys=True)
+
+
+def config_from_json(text: str) -> KnowledgeBaseConfig:
+    """Read what `config_to_json` wrote."""
+    fields = json.loads(text)
+    return KnowledgeBaseConfig(
+        nodes=tuple(fields["nodes"]),
+        chunk_sizes=tuple(fields["chunk_sizes"]),
+        tokenizer=fields["tokenizer"],
+        segmentation=fields["segmentation"],
+    )
+
+
+def record_to_row(record: BlockRecord) -> tuple[object, ...]:
+    """Return a ledger row: run, shard, block, done, failed, skipped, uncertain, learns, failures (two JSON texts)."""
+    return (
+        record.run,
+        record.shard,
+        record.block,
+        record.done,
+        record.failed,
+        record.skipped,
+        record.uncertain,
+        json.dumps(record.learns),
+        json.dumps(record.failures, ensure_ascii=False),
+    )
+
+
+def record_from_row(row: Sequence[object]) -> BlockRecord:
+    """Read what `record_to_row` wrote."""
+    run, shard, block, done, failed, skipped, uncertain, learns, failures = row
+    return BlockRecord(
+        run=str(run),
+        shard=int(str(shard)),
+        block=int(str(block)),
+        done=int(str(done)),
+        failed=int(str(failed)),
+        skipped=int(str(skipped)),
+        uncertain=int(str(uncertain)),
+        learns=tuple(json.loads(str(learns))),
+        failures=tuple((int(item), str(reason)) for item, reason in json.loads(str(failures))),
+    )

@@ -1,0 +1,48 @@
+"""From a store's URI to the store: the one place that knows which schemes there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from shardwise_jobs.errors import BadConfiguration
+
+from .base import PatternStore
+
+
+def sqlite_path(uri: str) -> Path:
+    """Return the file of `sqlite:///relative.db` or `sqlite:////absolute.db` (as SQLAlchemy reads them)."""
+    parts = urlsplit(uri)
+    if parts.netloc or not parts.path.strip("/"):
+        raise BadConfiguration(
+            f"store.uri {uri!r}: write sqlite:///file.db (relative) or sqlite:////dir/file.db (absolute)"
+        )
+    return Path(parts.path.removeprefix("/"))
+
+
+def open_store(
+    uri: str,
+    *,
+    read_only: bool = False,
+    pool_size: int = 50,
+    timeout_seconds: float = 120,
+    bulk_size: int = 1000,
+    service: str = "kato",
+) -> PatternStore:
+    """Open the store that `uri` names.
+
+    `read_only` refuses to make a store that isn't there. `pool_size` (connections), `bulk_size` (operations in one
+    bulk write) and `service` (ends a database's name) act on MongoDB; SQLite waits `timeout_seconds` for a lock.
+    """
+    scheme = uri.partition("://")[0]
+    if scheme == "sqlite":
+        from .sqlite import SqliteStore
+
+        return SqliteStore(sqlite_path(uri), read_only=read_only, timeout_seconds=timeout_seconds)
+    if scheme in ("mongodb", "mongodb+srv"):
+        from .mongo import MongoStore
+
+        return MongoStore(
+            uri, pool_size=pool_size, timeout_seconds=timeout_seconds, bulk_size=bulk_size, service=service
+        )
+    raise BadConfiguration(f"store.uri {uri!r}: unknown scheme {scheme!r}; known are sqlite and mongodb")

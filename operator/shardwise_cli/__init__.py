@@ -1,0 +1,1 @@
+"""The `shardwise` command: the local runner and the client of a cluster."""
