@@ -1,0 +1,167 @@
+"""The two kinds: TrainingRun and IngestRun, with what must hold between their parts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from .base import ApiModel, Rule
+from .common import MAX_NAME_LENGTH, MUTABLE, CommonSpec, exactly_one
+from .difflogic import DifflogicEngine
+from .ingest import Embedding, Index, IngestStore, Source, Tmd
+from .kato import KatoEngine
+from .scripts import ScriptsEngine
+from .status import RunStatus
+
+
+class Kind(StrEnum):
+    """Kinds of this API."""
+
+    TRAINING_RUN = "TrainingRun"
+    INGEST_RUN = "IngestRun"
+
+
+class Metadata(ApiModel):
+    """The part of a resource's metadata that Shardwise reads; the rest is the API server's."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
+        description="Lower-case letters, digits and '-', starting with a letter.",
+    )
+    namespace: str = "default"
+    uid: str | None = None
+
+
+class Engine(ApiModel):
+    """Exactly one kind of training."""
+
+    kato: KatoEngine | None = None
+    difflogic: DifflogicEngine | None = None
+    scripts: ScriptsEngine | None = None
+
+    rules: ClassVar = (exactly_one("kato", "difflogic", "scripts"),)
+
+
+def _immutable(fields: list[str]) -> tuple[Rule, ...]:
+    rules = [
+        Rule(
+            expression=f"has(self.{field}) == has(oldSelf.{field}) "
+            f"&& (!has(self.{field}) || self.{field} == oldSelf.{field})",
+            message=f"{field} is immutable: make a run with another name",
+            field=field,
+            transition=True,
+        )
+        for field in fields
+        if field not in MUTABLE
+    ]
+    rules.append(
+        Rule(
+            expression="self.sharding.shards == oldSelf.sharding.shards "
+            "&& self.sharding.strategy == oldSelf.sharding.strategy",
+            message="of sharding only parallelism may change: make a run with another name",
+            field="sharding",
+            transition=True,
+        )
+    )
+    return tuple(rules)
+
+
+def _fields(model: type[ApiModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+class TrainingRunSpec(CommonSpec):
+    """What a TrainingRun is asked to do."""
+
+    engine: Engine
+
+
+TrainingRunSpec.rules = (
+    Rule(
+        expression="!has(self.engine.kato) || self.engine.kato.transport != 'Rest' || "
+        "(has(self.sharding.parallelism) ? self.sharding.parallelism : self.sharding.shards) "
+        "* self.engine.kato.nodes.size() <= self.engine.kato.server.connectionPoolSize",
+        message="transport Rest opens parallelism x nodes sessions at once, more than server.connectionPoolSize",
+        field="engine.kato.server.connectionPoolSize",
+    ),
+    *_immutable(_fields(TrainingRunSpec)),
+)
+
+
+class IngestRunSpec(CommonSpec):
+    """What an IngestRun is asked to do."""
+
+    source: Source
+    dataset_source: str = Field(default="user_input", min_length=1)
+    workers: int = Field(default=10, ge=1, le=1000, description="LLM calls at once per shard.")
+    tmd: Tmd = Field(default_factory=Tmd)
+    embedding: Embedding = Field(default_factory=Embedding)
+    store: IngestStore
+    index: Index = Field(default_factory=Index)
+
+
+IngestRunSpec.rules = _immutable(_fields(IngestRunSpec))
+
+
+class _Run(ApiModel):
+    """A resource of this API."""
+
+    kind_name: ClassVar[Kind]
+    plural: ClassVar[str]
+    short_name: ClassVar[str]
+
+    api_version: Literal["shardwise.dev/v1alpha1"]
+    metadata: Metadata
+    status: RunStatus | None = None
+
+    rules: ClassVar = (
+        Rule(
+            expression=f"self.metadata.name.size() <= {MAX_NAME_LENGTH} "
+            "&& self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            message=f"metadata.name must be at most {MAX_NAME_LENGTH} lower-case letters, digits and '-', starting "
+            "with a letter: children and host names are made from it",
+        ),
+    )
+
+    def spec_document(self) -> dict[str, Any]:
+        """Return the spec as plain JSON values, defaults filled in, absent fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)["spec"]  # type: ignore[no-any-return]
+
+
+class TrainingRun(_Run):
+    """A training, cut into shards."""
+
+    kind_name = Kind.TRAINING_RUN
+    plural = "trainingruns"
+    short_name = "trun"
+
+    kind: Literal["TrainingRun"]
+    spec: TrainingRunSpec
+
+
+class IngestRun(_Run):
+    """An ingestion of text chunks, cut into shards."""
+
+    kind_name = Kind.INGEST_RUN
+    plural = "ingestruns"
+    short_name = "irun"
+
+    kind: Literal["IngestRun"]
+    spec: IngestRunSpec
+
+
+Run = TrainingRun | IngestRun
+KINDS: dict[str, type[TrainingRun] | type[IngestRun]] = {"TrainingRun": TrainingRun, "IngestRun": IngestRun}
+
+
+def engine_name(run: Run) -> str:
+    """Return the name of the engine that does a run's work (an entry point of `shardwise.engines`)."""
+    if isinstance(run, IngestRun):
+        return "ingest"
+    return next(name for name in Engine.model_fields if getattr(run.spec.engine, name) is not None)

@@ -1,0 +1,61 @@
+"""How tokens become chunks: the sizes KATO's hierarchical learner gives them, and where sentences end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MIN_CHUNK = 3
+"""Fewer tokens than these make no chunk of their own."""
+
+_SENTENCE_ENDS = frozenset(".!?")
+
+
+def chunk_sizes(tokens: int, size: int) -> list[int]:
+    """Return the sizes of the chunks of `tokens` tokens at chunk size `size` (>= 3); they sum to `tokens`, or to 0.
+
+    A remainder of one or two tokens joins the last full chunk; text shorter than a chunk is one chunk, and fewer than
+    three tokens are none.
+    """
+    if tokens <= size:
+        return [tokens] if tokens >= MIN_CHUNK else []
+    full, rest = divmod(tokens, size)
+    sizes = [size] * full
+    if rest >= MIN_CHUNK:
+        sizes.append(rest)
+    else:
+        sizes[-1] += rest
+    return sizes
+
+
+def chunks(tokens: Sequence[str], size: int) -> list[list[str]]:
+    """Cut tokens into chunks of `chunk_sizes`."""
+    cut = []
+    start = 0
+    for length in chunk_sizes(len(tokens), size):
+        cut.append(list(tokens[start : start + length]))
+        start += length
+    return cut
+
+
+def sentences(tokens: Sequence[str], *, minimum: int) -> list[list[str]]:
+    """Cut tokens after `.`, `!` or `?` where the next token starts a word; pieces under `minimum` tokens are dropped.
+
+    A token starts a word when it leads with `Ġ` or `▁` (byte-level and sentence-piece BPE), or, where the
+    tokenizer marks continuations instead, when it does not lead with `##`.
+    """
+    marks_starts = any(token.startswith(("Ġ", "▁")) for token in tokens)
+    pieces: list[list[str]] = []
+    current: list[str] = []
+    for position, token in enumerate(tokens):
+        current.append(token)
+        following = tokens[position + 1] if position + 1 < len(tokens) else None
+        if token.lstrip("Ġ▁") in _SENTENCE_ENDS and (following is None or _starts_word(following, marks_starts)):
+            pieces.append(current)
+            current = []
+    if current:
+        pieces.append(current)
+    return [piece for piece in pieces if len(piece) >= minimum]
+
+
+def _starts_word(token: str, marks_starts: bool) -> bool:
+    return token.startswith(("Ġ", "▁")) if marks_starts else not token.startswith("##")

@@ -1,0 +1,43 @@
+"""A ledger in files, for runs that have no database of their own: a KATO server learns, the output folder remembers.
+
+One JSON-lines file per shard, replaced as a whole: on a disk by rename, on an object store by one PUT.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from shardwise_jobs.files import OutputFolder
+
+from .stores.base import BlockRecord
+from .stores.mapping import record_from_row, record_to_row
+
+
+class FileLedger:
+    """Ledger rows of one run under `<output>/ledger/`."""
+
+    def __init__(self, *, output: OutputFolder, run: str) -> None:
+        self._folder = output.child("ledger")
+        self._run = run
+
+    def records(self, shard: int) -> list[BlockRecord]:
+        """Return a shard's rows in order of block; rows of another run of the same folder don't count."""
+        text = self._folder.read_text(f"shard-{shard}.jsonl")
+        rows = (record_from_row(json.loads(line)) for line in (text or "").splitlines())
+        return [record for record in rows if record.run == self._run]
+
+    def last_block(self, shard: int) -> int:
+        """Return the number of the last committed block, -1 when there is none."""
+        return max((record.block for record in self.records(shard)), default=-1)
+
+    def append(self, record: BlockRecord) -> None:
+        """Write a row; the caller is the only writer of its shard."""
+        rows = [*self.records(record.shard), record]
+        text = "".join(json.dumps(record_to_row(row), ensure_ascii=False) + "\n" for row in rows)
+        self._folder.write_text(f"shard-{record.shard}.jsonl", text)
+
+    def all_records(self, *, shards: int) -> Iterator[BlockRecord]:
+        """Yield the rows of all shards by shard, then block."""
+        for shard in range(shards):
+            yield from self.records(shard)
