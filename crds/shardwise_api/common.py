@@ -20,6 +20,15 @@ def exactly_one(*fields: str) -> Rule:
     return Rule(expression=f"{count} == 1", message=f"give exactly one of {', '.join(fields)}")
 
 
+def no_password(field: str) -> Rule:
+    """Return the rule that a URI, if given, holds no password."""
+    return Rule(
+        expression=f"!has(self.{field}) || !self.{field}.matches('^[a-z+]+://[^/@]*:[^/@]*@')",
+        message="a password does not belong in a manifest: put the URI into a Secret and name it in secretRef",
+        field=field,
+    )
+
+
 class Strategy(StrEnum):
     """How items are dealt to shards."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from .base import ApiModel, Rule
-from .common import SecretKeyRef, exactly_one
+from .common import SecretKeyRef, exactly_one, no_password
 
 
 class SourceFormat(StrEnum):
@@ -74,10 +74,10 @@ class Embedding(ApiModel):
 class IngestStore(ApiModel):
     """Where rows go."""
 
-    uri: str | None = Field(default=None, pattern=r"^(sqlite:///.+|postgres(ql)?://.+)$")
+    uri: str | None = Field(default=None, max_length=2048, pattern=r"^(sqlite:///.+|postgres(ql)?://.+)$")
     secret_ref: SecretKeyRef | None = None
 
-    rules: ClassVar = (exactly_one("uri", "secretRef"),)
+    rules: ClassVar = (exactly_one("uri", "secretRef"), no_password("uri"))
 
 
 class IndexKind(StrEnum):

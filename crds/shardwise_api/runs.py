@@ -85,6 +85,7 @@ class TrainingRunSpec(CommonSpec):
 TrainingRunSpec.rules = (
     Rule(
         expression="!has(self.engine.kato) || self.engine.kato.transport != 'Rest' || "
+        "!has(self.engine.kato.server) || "
         "(has(self.sharding.parallelism) ? self.sharding.parallelism : self.sharding.shards) "
         "* self.engine.kato.nodes.size() <= self.engine.kato.server.connectionPoolSize",
         message="transport Rest opens parallelism x nodes sessions at once, more than server.connectionPoolSize",
@@ -126,6 +127,7 @@ class _Run(ApiModel):
             "&& self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
             message=f"metadata.name must be at most {MAX_NAME_LENGTH} lower-case letters, digits and '-', starting "
             "with a letter: children and host names are made from it",
+            field="metadata.name",
         ),
     )
 

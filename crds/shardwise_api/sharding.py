@@ -25,8 +25,3 @@ def shard_items(*, strategy: Strategy, shards: int, shard: int, total: int | Non
 
 ENDLESS = 2**62
 """Stands for the end of an input that nobody has counted."""
-
-
-def block_of(position: int, *, block_size: int) -> int:
-    """Return the block that holds the item at `position` (counted from 0) of a shard."""
-    return position // block_size

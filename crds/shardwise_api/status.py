@@ -106,7 +106,11 @@ class RunStatus(ApiModel):
 
     observed_generation: int = 0
     phase: Phase = Phase.PENDING
-    conditions: list[Condition] = Field(default_factory=list, max_length=10)
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=10,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
     start_time: datetime | None = None
     completion_time: datetime | None = None
     job_ref: JobReference | None = None

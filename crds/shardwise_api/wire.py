@@ -48,6 +48,10 @@ class Environment(StrEnum):
     """Where progress goes: a file:// URI of a folder (laptop) or the operator's http URL."""
     TERMINATION_LOG = "SHARDWISE_TERMINATION_LOG"
     """Where the result goes; a pod's /dev/termination-log unless set."""
+    DRY_RUN = "SHARDWISE_DRY_RUN"
+    """Set: prepare looks and checks, and writes nothing."""
+    PARENT = "SHARDWISE_PARENT"
+    """Process id of a local runner; the worker stops when that is gone."""
 
 
 class ItemFailure(ApiModel):
@@ -77,6 +81,14 @@ class PrepareResult(ApiModel):
     details: dict[str, Any] = Field(default_factory=dict, description="For the engine's own use and for people.")
 
 
+class WorkedResult(ApiModel):
+    """What the runner saw of the work step; only the finalize step gets it."""
+
+    seconds: float = Field(description="Wall time from the first worker's start to the last one's end.")
+    workers: int = Field(description="Workers at once.")
+    failed_shards: str = Field(default="", description="Shards that failed for good, as interval text.")
+
+
 class RunDocument(ApiModel):
     """The resolved run, as every worker reads it: nothing in it is relative, defaulted or secret."""
 
@@ -86,6 +98,7 @@ class RunDocument(ApiModel):
     kind: str
     spec: dict[str, Any]
     prepared: PrepareResult | None = None
+    worked: WorkedResult | None = None
 
 
 class ProgressReport(ApiModel):
@@ -107,8 +120,14 @@ class ShardResult(ApiModel):
     shard: int
     items: ItemCounts = Field(default_factory=ItemCounts)
     failures: list[ItemFailure] = Field(default_factory=list, max_length=10)
-    error: str | None = None
     seconds: float = Field(default=0, description="Wall time of this attempt.")
+
+
+class StepFailure(ApiModel):
+    """A worker's termination message when it gave up: what a person reads in the run's conditions."""
+
+    reason: str = Field(description="CamelCase, as a condition's reason.")
+    message: str
 
 
 class Metric(ApiModel):

@@ -9,27 +9,44 @@ class WorkError(Exception):
     """Base of all errors that a worker reports as one line instead of a traceback."""
 
     exit_code = ExitCode.FAILED
+    reason = "WorkerFailed"
+    """CamelCase, for the run's conditions."""
 
 
 class BadConfiguration(WorkError):
     """The manifest asks for something that can't work, however often it is tried: exit 2, never retried."""
 
     exit_code = ExitCode.BAD_CONFIGURATION
+    reason = "InvalidSpec"
+
+
+class BadInput(BadConfiguration):
+    """The input can't be worked on, however often it is tried: exit 2, never retried."""
+
+    reason = "InvalidInput"
+
+
+class TooManyFailedItems(BadConfiguration):
+    """More items failed than `items.maxFailedFraction` allows: exit 2, since the same items would fail again."""
+
+    reason = "TooManyFailedItems"
 
 
 class Unavailable(WorkError):
     """Something the worker depends on can't be reached after several tries: exit 1, counts as a failed attempt."""
 
-    exit_code = ExitCode.FAILED
+    reason = "Unavailable"
 
 
 class Temporary(WorkError):
     """Not this worker's fault and gone soon (a lost peer): exit 75, not counted against its retries."""
 
     exit_code = ExitCode.TEMPORARY
+    reason = "Temporary"
 
 
 class Interrupted(WorkError):
     """SIGTERM came; the current block is committed or rolled back: exit 143."""
 
     exit_code = ExitCode.TERMINATED
+    reason = "Interrupted"

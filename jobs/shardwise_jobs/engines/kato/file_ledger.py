@@ -37,6 +37,18 @@ class FileLedger:
         text = "".join(json.dumps(record_to_row(row), ensure_ascii=False) + "\n" for row in rows)
         self._folder.write_text(f"shard-{record.shard}.jsonl", text)
 
+    def announce(self, *, shard: int, block: int) -> None:
+        """Note that a block is about to be sent to where a repetition can't be told from the first time."""
+        self._folder.write_text(f"shard-{shard}.intent", json.dumps({"run": self._run, "block": block}))
+
+    def begun_block(self, shard: int) -> int | None:
+        """Return the block that was announced last and never got its row: nobody knows how much of it counts."""
+        text = self._folder.read_text(f"shard-{shard}.intent")
+        note = json.loads(text) if text else {}
+        if note.get("run") != self._run or note["block"] <= self.last_block(shard):
+            return None
+        return int(note["block"])
+
     def all_records(self, *, shards: int) -> Iterator[BlockRecord]:
         """Yield the rows of all shards by shard, then block."""
         for shard in range(shards):

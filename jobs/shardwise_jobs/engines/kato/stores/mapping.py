@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from .base import BlockRecord, KnowledgeBaseConfig, Learned, Totals
+from .base import BlockRecord, KnowledgeBaseConfig, Learned, StoreError, Totals
 
 SymbolCounts = dict[str, tuple[int, int]]
 
@@ -48,6 +48,12 @@ def config_from_json(text: str) -> KnowledgeBaseConfig:
         tokenizer=fields["tokenizer"],
         segmentation=fields["segmentation"],
     )
+
+
+def check_same_config(*, name: str, found: KnowledgeBaseConfig | None, wanted: KnowledgeBaseConfig) -> None:
+    """Refuse to learn into a knowledge base with another configuration than it was begun with."""
+    if found != wanted:
+        raise StoreError(f"knowledge base {name!r} was learned with {found}, not with {wanted}")
 
 
 def record_to_row(record: BlockRecord) -> tuple[object, ...]:

@@ -34,7 +34,7 @@ def open_store(
     `read_only` refuses to make a store that isn't there. `pool_size` (connections), `bulk_size` (operations in one
     bulk write) and `service` (ends a database's name) act on MongoDB; SQLite waits `timeout_seconds` for a lock.
     """
-    scheme = uri.partition("://")[0]
+    scheme, known, _ = uri.partition("://")
     if scheme == "sqlite":
         from .sqlite import SqliteStore
 
@@ -45,4 +45,5 @@ def open_store(
         return MongoStore(
             uri, pool_size=pool_size, timeout_seconds=timeout_seconds, bulk_size=bulk_size, service=service
         )
-    raise BadConfiguration(f"store.uri {uri!r}: unknown scheme {scheme!r}; known are sqlite and mongodb")
+    # The whole of it may hold a password.
+    raise BadConfiguration(f"store.uri: unknown scheme {scheme if known else ''!r}; known are sqlite:// and mongodb://")

@@ -28,6 +28,7 @@ from .base import (
     Totals,
 )
 from .mapping import (
+    check_same_config,
     config_from_json,
     config_to_json,
     record_from_row,
@@ -79,7 +80,11 @@ class SqliteStore:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._db = self._connect(read_only=read_only)
             if not read_only:
-                self._create()
+                try:
+                    self._create()
+                except BaseException:
+                    self._db.close()
+                    raise
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
         uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
@@ -92,17 +97,25 @@ class SqliteStore:
         return db
 
     def _create(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == SCHEMA_VERSION:
+        if self._schema_version() == SCHEMA_VERSION:
             return
-        if version != 0:
-            raise StoreError(f"sqlite store {self.path}: schema version {version}, this program reads {SCHEMA_VERSION}")
-        if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise StoreError(f"sqlite store {self.path}: the file is another program's database")
+        # Looked at again in the transaction that makes it: several processes may open a new file at once.
         with self._transaction() as db:
+            version = self._schema_version()
+            if version == SCHEMA_VERSION:
+                return
+            if version != 0:
+                raise StoreError(
+                    f"sqlite store {self.path}: schema version {version}, this program reads {SCHEMA_VERSION}"
+                )
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreError(f"sqlite store {self.path}: the file is another program's database")
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _schema_version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -112,7 +125,7 @@ class SqliteStore:
             if "locked" in str(error) or "busy" in str(error):
                 raise StoreUnavailable(f"sqlite store {self.path}: {error}") from error
             raise StoreError(f"sqlite store {self.path}: {error}") from error
-        except (sqlite3.DatabaseError, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             raise StoreError(f"sqlite store {self.path}: {error}") from error
 
     @contextmanager
@@ -121,12 +134,14 @@ class SqliteStore:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # On a full disk SQLite has rolled back by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 # A node created in the transaction is gone with it.
                 self._nodes.clear()
                 raise
-            self._db.execute("COMMIT")
 
     def _rows(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[tuple[object, ...]]:
         # A connection of its own: a long read then neither blocks nor sees the writes beside it.
@@ -303,9 +318,7 @@ class SqliteStore:
         """See `PatternStore.create_knowledge_base`."""
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO knowledge_bases VALUES(?,?)", (name, config_to_json(config)))
-        found = self.knowledge_base(name=name)
-        if found != config:
-            raise StoreError(f"knowledge base {name!r} was learned with {found}, not with {config}")
+        check_same_config(name=name, found=self.knowledge_base(name=name), wanted=config)
 
     def run_document(self, *, run: str) -> str | None:
         """See `PatternStore.run_document`."""

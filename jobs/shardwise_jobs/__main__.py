@@ -1,0 +1,99 @@
+"""The worker entry: what a pod's container runs, and what the local runner starts as a process.
+
+Everything it needs is in the environment (`shardwise_api.wire.Environment`), everything it has to say is in its exit
+code and its termination message; a traceback appears for our own mistakes only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from shardwise_api.base import ApiModel
+from shardwise_api.wire import (
+    MAX_TERMINATION_MESSAGE_BYTES,
+    Environment,
+    ExitCode,
+    RunDocument,
+    Step,
+    StepFailure,
+)
+
+from .engine import Context, load_engine
+from .errors import BadConfiguration, WorkError
+from .files import OutputFolder
+from .progress import ProgressSender
+from .stop import StopFlag
+
+log = logging.getLogger("shardwise")
+
+
+def main() -> int:
+    """Run one step as the environment says and return the exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        result = _run_step()
+    except WorkError as error:
+        log.error("%s: %s", error.reason, error)
+        _leave(StepFailure(reason=error.reason, message=str(error)))
+        return error.exit_code
+    except Exception as error:
+        log.exception("unexpected")
+        _leave(StepFailure(reason="WorkerFailed", message=f"{type(error).__name__}: {error}"[:1000]))
+        return ExitCode.FAILED
+    _leave(result)
+    return ExitCode.DONE
+
+
+def _run_step() -> ApiModel:
+    environment = os.environ
+    parent = environment.get(Environment.PARENT)
+    stop = StopFlag(parent=int(parent) if parent else None)
+    stop.install()
+    document = _document(environment.get(Environment.RUN))
+    step = Step(environment.get(Environment.STEP, Step.WORK))
+    shard = int(environment.get(Environment.SHARD, "0"))
+    output = environment.get(Environment.OUTPUT) or document.spec.get("output", {}).get("uri")
+    if not output:
+        raise BadConfiguration("spec.output: required here: there is no default folder for artefacts")
+    engine_name = next(iter(document.spec["engine"])) if "engine" in document.spec else "ingest"
+    context = Context(
+        document=document,
+        output=OutputFolder(output),
+        stop=stop,
+        progress=ProgressSender(target=environment.get(Environment.PROGRESS), run=document.uid, shard=shard),
+    )
+    engine = load_engine(engine_name)(context)
+    if step is Step.PREPARE:
+        return engine.prepare(dry_run=bool(environment.get(Environment.DRY_RUN)))
+    if step is Step.FINALIZE:
+        return engine.finalize()
+    return engine.work(shard=shard)
+
+
+def _document(path: str | None) -> RunDocument:
+    if not path:
+        raise BadConfiguration(f"{Environment.RUN} is not set: a worker is started by the operator or `shardwise run`")
+    try:
+        return RunDocument.model_validate_json(Path(path).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadConfiguration(f"run document {path}: {error}") from error
+
+
+def _leave(message: ApiModel) -> None:
+    text = message.model_dump_json(by_alias=True, exclude_none=True)
+    path = os.environ.get(Environment.TERMINATION_LOG, "/dev/termination-log")
+    if len(text.encode()) > MAX_TERMINATION_MESSAGE_BYTES:
+        log.warning("termination message of %d bytes will be cut by a kubelet", len(text.encode()))
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        log.warning("termination message not written to %s: %s", path, error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

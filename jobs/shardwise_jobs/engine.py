@@ -1,0 +1,49 @@
+"""What an engine is to the worker entry: three steps on one run document. Engines know nothing of pods or processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from shardwise_api.wire import PrepareResult, RunDocument, RunResult, ShardResult
+
+from .errors import BadConfiguration
+from .files import OutputFolder
+from .progress import ProgressSender
+from .stop import StopFlag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a worker hands to its engine."""
+
+    document: RunDocument
+    output: OutputFolder
+    stop: StopFlag
+    progress: ProgressSender
+
+
+class Engine(Protocol):
+    """The work of one kind of run."""
+
+    def __init__(self, context: Context) -> None: ...
+
+    def prepare(self, *, dry_run: bool) -> PrepareResult:
+        """Check everything that can be checked before work starts, and count the items; write nothing when dry."""
+
+    def work(self, *, shard: int) -> ShardResult:
+        """Do the shard, from where its last committed block left it."""
+
+    def finalize(self) -> RunResult:
+        """Check that all is there, and compute digest and summary; may be repeated."""
+
+
+def load_engine(name: str) -> type[Engine]:
+    """Return the engine that a manifest names."""
+    found = {point.name: point for point in entry_points(group="shardwise.engines")}
+    if name not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise BadConfiguration(f"spec.engine.{name}: this version has no such engine; it has {known}")
+    engine: type[Engine] = found[name].load()
+    return engine

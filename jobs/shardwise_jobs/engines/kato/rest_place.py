@@ -1,0 +1,126 @@
+"""A KATO server as the place of patterns: it learns, while the ledger lies in the run's output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from shardwise_api.kato import KatoEngine as KatoSpec
+from shardwise_jobs.engine import Context
+from shardwise_jobs.errors import BadConfiguration
+
+from .client import KatoClient
+from .file_ledger import FileLedger
+from .identity import RunIdentity
+from .names import node_id
+from .places import Guarantee, store_uri
+from .rest import RestTransport
+from .stores import KnowledgeBaseConfig, open_store
+from .stores.base import BlockRecord
+from .transport import Transport
+
+LISTING = "list-patterns"
+
+
+class RestPlace:
+    """See `places.Place`."""
+
+    def __init__(self, *, context: Context, kato: KatoSpec) -> None:
+        assert kato.server is not None
+        self._kato = kato
+        self._server = kato.server
+        self._run = context.document.uid
+        self._shards: int = context.document.spec["sharding"]["shards"]
+        self._folder = context.output.child("ledger")
+        self._files = FileLedger(output=context.output, run=self._run)
+        self._status: dict[str, Any] | None = None
+
+    def _server_status(self) -> dict[str, Any]:
+        if self._status is None:
+            with closing(self._client()) as client:
+                self._status = client.get_status()
+        return self._status
+
+    def _client(self) -> KatoClient:
+        return KatoClient(
+            base_url=self._server.url,
+            node_id=node_id(self._kato.knowledge_base, self._kato.nodes[0].name),
+            timeout=self._server.request_timeout_seconds,
+        )
+
+    @property
+    def _extensions(self) -> list[str]:
+        return list(self._server_status().get("extensions", []))
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """See `Place.guarantee`: only a server that guards its writes can promise more than at least once."""
+        return "ExactlyOnce" if "guarded-learning" in self._extensions else "AtLeastOnce"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `Place.settings`: ours, and what the server says of its own."""
+        return {
+            "transport": "Rest",
+            "node0BatchSize": self._server.node0_batch_size,
+            "requestTimeoutSeconds": self._server.request_timeout_seconds,
+            "connectionPoolSize": self._server.connection_pool_size,
+            "sessionTTLSeconds": self._server.session_ttl_seconds,
+            "server": self._server_status().get("settings", {}),
+        }
+
+    def check(self, *, config: KnowledgeBaseConfig, identity: RunIdentity) -> None:
+        """See `Place.check`; a server keeps no record of chunk sizes, so only the run itself is compared."""
+        if LISTING not in self._extensions and self._kato.store is None:
+            raise BadConfiguration(
+                f"spec.engine.kato.store: the server at {self._server.url} can't list its patterns, so the digest "
+                "has to be read from its database: name it, as store: {uri: 'mongodb://…'}"
+            )
+        recorded = self._folder.read_text(self._identity_file)
+        if recorded is not None:
+            identity.require_same(recorded)
+
+    def begin(self, *, config: KnowledgeBaseConfig, identity: RunIdentity) -> None:
+        """See `Place.begin`."""
+        if self._folder.read_text(self._identity_file) is None:
+            self._folder.write_text(self._identity_file, identity.to_json())
+
+    @property
+    def _identity_file(self) -> str:
+        return f"{self._run}.json"
+
+    @contextmanager
+    def transport(self, shard: int) -> Iterator[Transport]:
+        """See `Place.transport`; the sessions are deleted whatever happens."""
+        with closing(
+            RestTransport(
+                server=self._server,
+                knowledge_base=self._kato.knowledge_base,
+                chunk_sizes=tuple(node.chunk_size for node in self._kato.nodes),
+                run=self._run,
+                shard=shard,
+                ledger=self._files,
+            )
+        ) as transport:
+            yield transport
+
+    def ledger(self) -> Iterator[BlockRecord]:
+        """See `Place.ledger`."""
+        return self._files.all_records(shards=self._shards)
+
+    def frequencies(self, node: str) -> Iterator[tuple[str, int]]:
+        """See `Place.frequencies`: from the server when it lists them, else from its database."""
+        kato_node = node_id(self._kato.knowledge_base, node)
+        if self._kato.store is not None:
+            with closing(open_store(store_uri(self._kato), read_only=True)) as store:
+                yield from store.frequencies(node_id=kato_node)
+            return
+        with closing(self._client()) as client:
+            yield from client.frequencies(kato_node)
+
+    def finish(self) -> None:
+        """See `Place.finish`: the guards are the server's; they are small, and it may have other runs' too."""
+
+    def close(self) -> None:
+        """Nothing is held open between calls."""

@@ -1,0 +1,12 @@
+"""Our own KATO-compatible session server: the same protocol over any pattern store, sessions truly isolated.
+
+Every defect of the original that a client could meet is mended here, everything else answers as it does; what is
+added (marks, guards, short answers) is advertised in `GET /status` and can be switched off.
+"""
+
+from __future__ import annotations
+
+from .run import serve
+from .settings import Settings
+
+__all__ = ["Settings", "serve"]

@@ -1,0 +1,62 @@
+"""How calls fail on the wire: the original's statuses and bodies, whichever way of ours led to them."""
+
+from __future__ import annotations
+
+import logging
+from typing import NoReturn, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from shardwise_jobs.errors import WorkError
+
+from .service import EmptyStm
+from .sessions import SessionNotFound, TooManySessions
+
+Model = TypeVar("Model", bound=BaseModel)
+log = logging.getLogger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """Teach an application the error answers."""
+
+    @app.exception_handler(SessionNotFound)
+    async def session_not_found(request: Request, error: SessionNotFound) -> Response:
+        body = {"code": "SESSION_NOT_FOUND", "message": str(error), "session_id": error.session_id}
+        return JSONResponse({"error": body}, status_code=404)
+
+    @app.exception_handler(EmptyStm)
+    async def empty_stm(request: Request, error: EmptyStm) -> Response:
+        return JSONResponse({"detail": "Cannot learn from empty STM"}, status_code=400)
+
+    @app.exception_handler(TooManySessions)
+    async def too_many_sessions(request: Request, error: TooManySessions) -> Response:
+        return JSONResponse({"detail": f"Cannot create a session: {error}"}, status_code=503)
+
+    @app.exception_handler(WorkError)
+    async def store_failed(request: Request, error: WorkError) -> Response:
+        # One line instead of a traceback: it is the store that is ill, not this code.
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+        return PlainTextResponse("Internal Server Error", status_code=500)
+
+
+def detailed_not_found(error: SessionNotFound) -> HTTPException:
+    """Return the other form of the same error: what `GET /sessions/{id}` alone answers."""
+    return HTTPException(404, str(error))
+
+
+def refuse(error: ValidationError, *, location: tuple[str, ...]) -> NoReturn:
+    """Answer 422 for a part of a body that was checked by hand."""
+    details = error.errors(include_url=False)
+    raise RequestValidationError([{**detail, "loc": (*location, *detail["loc"])} for detail in details]) from None
+
+
+def checked(model: type[Model], value: object, *, location: tuple[str, ...]) -> Model:
+    """Parse a part of a body by hand, for bodies that come in two forms."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        refuse(error, location=location)

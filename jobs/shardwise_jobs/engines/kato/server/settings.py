@@ -1,0 +1,64 @@
+"""The server's settings: every variable that KATO documents has an effect here, and `GET /status` shows it.
+
+In the original, three of these are read and used nowhere, so a typing error in a manifest went unnoticed for ever:
+here a bad value ends the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from shardwise_jobs.errors import BadConfiguration
+
+EXTENSIONS = ("learn-marks", "guarded-learning", "compact-results")
+"""What this server adds to the protocol; a client must ask `GET /status`, never guess."""
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+class Settings(BaseModel):
+    """Settings by environment variable (the alias) or by name."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_by_name=True, validate_by_alias=True)
+
+    batch_size: int = Field(default=1000, ge=1, le=100_000, alias="KATO_BATCH_SIZE")
+    """Operations in one bulk write to the store."""
+    pool_size: int = Field(default=50, ge=1, le=100, alias="CONNECTION_POOL_SIZE")
+    """Most connections to the store."""
+    request_timeout: int = Field(default=120, ge=1, le=300, alias="REQUEST_TIMEOUT")
+    """Seconds to wait for the store."""
+    session_ttl: int = Field(default=3600, ge=60, le=86_400, alias="SESSION_TTL")
+    """Seconds an unused session lives, unless its creator says otherwise."""
+    session_auto_extend: bool = Field(default=True, alias="SESSION_AUTO_EXTEND")
+    """Whether using a session starts its time anew."""
+    service_name: str = Field(default="kato", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$", alias="SERVICE_NAME")
+    """Ends each processor id, and so each database's name."""
+    log_level: Annotated[Literal["CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"], BeforeValidator(_upper)] = Field(
+        default="INFO", alias="LOG_LEVEL"
+    )
+    extensions_switch: Literal["on", "off"] = Field(default="on", alias="KATO_EXTENSIONS")
+    """`off` gives the plain protocol: extension fields are ignored like any unknown field."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the settings; an empty variable counts as unset, a bad one is named in `BadConfiguration`."""
+        try:
+            return cls.model_validate({name: value for name, value in environment.items() if value})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = first["loc"][0]
+            raise BadConfiguration(f"{name}={first['input']!r}: {first['msg']}") from None
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Return the extensions that are switched on."""
+        return EXTENSIONS if self.extensions_switch == "on" else ()
+
+    def effective(self) -> dict[str, object]:
+        """Return what is in force, by environment variable."""
+        return self.model_dump(by_alias=True)

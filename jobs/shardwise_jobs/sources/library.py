@@ -1,0 +1,126 @@
+"""Inputs that the `datasets` library reads: hub datasets, streamed, and parquet files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from shardwise_jobs.errors import BadConfiguration, BadInput
+
+from .base import Record, Survey, require_samples, tally, text_of
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A dataset that goes by a short key."""
+
+    path: str
+    name: str | None = None
+    column: str = "text"
+
+
+KNOWN = {
+    "c4": Known(path="allenai/c4", name="en"),
+    "redpajama_sample": Known(path="togethercomputer/RedPajama-Data-1T-Sample"),
+    "pile": Known(path="monology/pile-uncopyrighted"),
+    "refinedweb": Known(path="tiiuae/falcon-refinedweb", column="content"),
+    "dolma": Known(path="allenai/dolma"),
+    "wikitext": Known(path="Salesforce/wikitext", name="wikitext-103-raw-v1"),
+    "openwebtext": Known(path="Skylion007/openwebtext"),
+    "bookcorpus": Known(path="bookcorpusopen"),
+    "simple_wiki": Known(path="legacy-datasets/wikipedia", name="20220301.simple"),
+}
+"""Keys of the original learner's loader."""
+
+
+class LibraryDataset:
+    """A streamed dataset; `arguments` are those of `datasets.load_dataset`."""
+
+    def __init__(self, *, arguments: dict[str, Any], column: str, field: str, full_pass: bool) -> None:
+        self._arguments = arguments
+        self._column = column
+        self._field = field
+        self._full_pass = full_pass
+
+    @classmethod
+    def hub(
+        cls, *, path: str, name: str | None, split: str, column: str | None, revision: str | None
+    ) -> LibraryDataset:
+        """Open a hub dataset, or a folder that holds one; a known key stands for its path, name and column."""
+        known = KNOWN.get(path, Known(path=path))
+        arguments = {"path": known.path, "name": name or known.name, "split": split, "revision": revision}
+        return cls(
+            arguments={key: value for key, value in arguments.items() if value is not None},
+            column=column or known.column,
+            field="spec.engine.kato.dataset.hub",
+            # Without maxSamples a survey would stream hundreds of gigabytes.
+            full_pass=False,
+        )
+
+    @classmethod
+    def parquet(cls, *, uris: list[str], column: str) -> LibraryDataset:
+        """Open parquet files."""
+        return cls(
+            arguments={"path": "parquet", "data_files": uris, "split": "train"},
+            column=column,
+            field="spec.engine.kato.dataset.files.uris",
+            full_pass=True,
+        )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `datasets.load_dataset` is called with."""
+        return dict(self._arguments)
+
+    def survey(self, *, max_samples: int | None) -> Survey:
+        """See `RecordSource.survey`: a hub's stream is only counted up to `max_samples`, never read through."""
+        dataset = self._open()
+        if self._column not in (dataset.column_names or [self._column]):
+            found = ", ".join(map(repr, dataset.column_names or []))
+            raise BadInput(f"{self._field}: no column {self._column!r}; columns are {found}")
+        identity = {**self._arguments, "column": self._column, "max_samples": max_samples}
+        fingerprint = f"sha256:{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()}"
+        if max_samples is None and not self._full_pass:
+            split = (dataset.info.splits or {}).get(self._arguments["split"])
+            return Survey(fingerprint=fingerprint, items_total=None if split is None else split.num_examples)
+        survey = Survey(fingerprint=fingerprint, items_total=None)
+        tally(survey, self._records(enumerate(dataset)), max_samples=max_samples)
+        return require_samples(survey, what=self._field)
+
+    def read(self, items: range) -> Iterator[Record]:
+        """See `RecordSource.read`."""
+        numbered = enumerate(self._open())
+        return self._records(islice(numbered, items.start, items.stop, items.step))
+
+    def unchanged(self, *, size_bytes: int | None) -> bool:
+        """See `RecordSource.unchanged`: a pinned revision can't change; else there is no cheap way to know."""
+        return True
+
+    def _records(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[Record]:
+        for item, row in rows:
+            yield text_of(
+                row.get(self._column), where=f"record {item}", item=item, column=self._column, columns=list(row)
+            )
+
+    def _open(self) -> IterableDataset:
+        try:
+            import datasets
+        except ImportError as error:
+            raise BadConfiguration(f"{self._field}: needs pip install 'shardwise[datasets]'") from error
+        datasets.disable_progress_bars()
+        try:
+            return datasets.load_dataset(**self._arguments, streaming=True)
+        except Exception as error:  # the library's errors have no base of their own
+            what = self._arguments.get("data_files") or self._arguments["path"]
+            raise BadInput(f"{self._field}: {what}: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:500]

@@ -1,0 +1,99 @@
+"""`shardwise run`: a manifest on this machine, with progress, a result and a way to go on after Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from shardwise_api.runs import Run, engine_name
+from shardwise_api.status import ConditionType, RunStatus
+
+from ..bar import ProgressBar
+from ..local.runner import LocalRunner
+from ..local.workdir import Busy, Workdir
+from ..tables import print_run
+from .common import (
+    EXIT_COMPLETE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    default_workdir,
+    fail,
+    load,
+    manifest_arguments,
+)
+
+INVALID_REASONS = frozenset({"InvalidSpec", "InvalidInput"})
+"""A run that failed for one of these was never going to work: exit 2, as for a manifest that doesn't parse."""
+
+EPILOG = """
+\b
+Ctrl-C once finishes the current blocks, twice stops at once; either way --resume goes on where it was, and
+nothing is lost or counted twice. Exit code: 0 Complete, 1 Failed, 2 invalid manifest, 130 interrupted.
+
+\b
+Examples:
+  shardwise run examples/kato-pydocs.yaml
+  shardwise run run.yaml --set sharding.shards=8 --set sharding.parallelism=4
+  shardwise run run.yaml -o json > result.json
+"""
+
+
+@click.command(epilog=EPILOG)
+@manifest_arguments
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True,
+    help="json: the final resource with its status on standard output, and nothing else there.",
+)  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted or failed (or begin it).")
+def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output: str, resume: bool) -> None:
+    """Run MANIFEST on this machine, without a cluster: same plan, same workers, same digest."""
+    wanted = load(manifest, overrides)
+    if engine_name(wanted) != "kato":
+        fail(f"spec.engine.{engine_name(wanted)}: this version can't run it yet; it runs kato", EXIT_INVALID)
+    directory = Workdir(workdir.absolute() if workdir else default_workdir(manifest, wanted))
+    try:
+        with directory.locked():
+            _refuse_unfinished(directory, resume=resume)
+            with (
+                ProgressBar(label=wanted.metadata.name) as bar,
+                LocalRunner(run=wanted, workdir=directory, on_status=bar.show) as runner,
+            ):
+                done = runner.run()
+    except Busy as error:
+        fail(str(error), EXIT_FAILED)
+    except OSError as error:
+        fail(f"--workdir {directory.path}: {error.strerror or error}", EXIT_INVALID)
+    if output == "json":
+        click.echo(json.dumps(done.model_dump(mode="json", by_alias=True, exclude_none=True), ensure_ascii=False))
+    else:
+        print_run(done, logs=directory.path / "logs")
+    sys.exit(_tell(done, manifest=manifest))
+
+
+def _refuse_unfinished(directory: Workdir, *, resume: bool) -> None:
+    before = directory.status()
+    if before is None or resume or before.is_true(ConditionType.COMPLETE):
+        return
+    if before.is_true(ConditionType.FAILED) and not before.items.done:
+        return
+    fail(
+        f"{directory.path} holds an unfinished run ({before.phase}, {before.items.done} items done): go on with "
+        "--resume, or remove that folder",
+        EXIT_FAILED,
+    )
+
+
+def _tell(done: Run, *, manifest: Path) -> int:
+    status = done.status or RunStatus()
+    failed = status.condition(ConditionType.FAILED)
+    if failed is not None and failed.status == "True":
+        click.echo(f"Failed ({failed.reason}): {failed.message}", err=True)
+        return EXIT_INVALID if failed.reason in INVALID_REASONS else EXIT_FAILED
+    if status.is_true(ConditionType.COMPLETE):
+        return EXIT_COMPLETE
+    click.echo(f"interrupted; go on with: shardwise run {manifest} --resume", err=True)
+    return EXIT_INTERRUPTED

@@ -1,0 +1,95 @@
+"""A run's work directory: what a runner that is killed leaves for the next one, and the lock that keeps two apart."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shardwise_api.status import RunStatus
+from shardwise_api.wire import ProgressReport, RunDocument, Step
+
+
+class Busy(Exception):
+    """Another runner works in this directory."""
+
+
+class Workdir:
+    """Files of one local run: documents, logs, progress, results and the last status."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.output = path / "output"
+        self.progress = path / "progress"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for one runner.
+
+        Raises:
+            Busy: another one has it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Busy(f"another `shardwise run` works in {self.path}") from None
+            yield
+
+    def status(self) -> RunStatus | None:
+        """Return the status that the last runner wrote."""
+        path = self.path / "status.json"
+        return RunStatus.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def write_status(self, status: RunStatus) -> None:
+        """Keep a status."""
+        self._write(self.path / "status.json", status.model_dump_json(by_alias=True, exclude_none=True, indent=2))
+
+    def write_document(self, step: Step, document: RunDocument) -> Path:
+        """Write what the workers of a step read."""
+        path = self.path / f"{step}.json"
+        self._write(path, document.model_dump_json(by_alias=True, exclude_none=True))
+        return path
+
+    def log(self, step: Step, index: int, attempt: int) -> Path:
+        """Return the log file of one attempt."""
+        folder = self.path / "logs"
+        folder.mkdir(exist_ok=True)
+        name = f"shard-{index}" if step is Step.WORK else str(step)
+        return folder / f"{name}-attempt-{attempt}.log"
+
+    def termination_log(self, step: Step, index: int) -> Path:
+        """Return where a worker leaves its message."""
+        folder = self.path / "results"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{step}-{index}.json"
+
+    def clear_progress(self) -> None:
+        """Forget the reports of earlier attempts: workers report anew, resumed items included."""
+        self.progress.mkdir(parents=True, exist_ok=True)
+        for path in self.progress.glob("shard-*.json"):
+            path.unlink(missing_ok=True)
+
+    def reports(self, run: str) -> dict[int, ProgressReport]:
+        """Return the last report of each shard."""
+        found = {}
+        for path in self.progress.glob("shard-*.json"):
+            try:
+                report = ProgressReport.model_validate(json.loads(path.read_bytes()))
+            except FileNotFoundError:
+                continue
+            if report.run == run:
+                found[report.shard] = report
+        return found
+
+    @staticmethod
+    def _write(path: Path, text: str) -> None:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(temporary).replace(path)

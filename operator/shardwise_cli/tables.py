@@ -1,0 +1,60 @@
+"""A run's end as tables for a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from shardwise_api.runs import Run
+from shardwise_api.status import ConditionType, RunStatus
+
+
+def print_run(run: Run, *, logs: Path) -> None:
+    """Print what a run came to on standard output."""
+    console = Console()
+    status = run.status or RunStatus()
+    table = Table(title=f"{run.kind} {run.metadata.name}", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("phase", str(status.phase))
+    for type_ in (ConditionType.FAILED, ConditionType.COMPLETE):
+        condition = status.condition(type_)
+        if condition is not None and condition.message:
+            table.add_row("message", condition.message)
+    items = status.items
+    table.add_row("items", f"{items.done:,} done, {items.failed:,} failed, {items.skipped:,} skipped")
+    table.add_row("shards", f"{status.shards.succeeded} of {status.shards.total} done")
+    metrics = {metric.name: metric.value for metric in status.metrics}
+    if rate := metrics.get("rate_samples_per_sec"):
+        table.add_row("rate", f"{rate:,.0f} samples/s ({metrics['total_time_seconds']:.1f} s of work)")
+    elif status.result is not None:
+        table.add_row("rate", "nothing left to do: the ledger holds all blocks of this run already")
+    if status.result is not None:
+        table.add_row("digest", status.result.digest)
+        if status.result.uri:
+            table.add_row("summary", status.result.uri)
+        if picture := status.result.summary.get("picture"):
+            table.add_row("picture", str(picture))
+        if guarantee := status.result.summary.get("guarantee"):
+            table.add_row("guarantee", str(guarantee))
+    for failure in status.failures[-3:]:
+        where = "" if failure.shard is None else f"shard {failure.shard}: "
+        table.add_row("failure", f"{where}exit {failure.exit_code}, {failure.reason}: {failure.message}")
+    if status.failures:
+        table.add_row("logs", str(logs))
+    console.print(table)
+    _print_levels(console, metrics)
+
+
+def _print_levels(console: Console, metrics: dict[str, float]) -> None:
+    nodes = [name.removesuffix("_patterns") for name in metrics if name.endswith("_patterns")]
+    if not nodes:
+        return
+    table = Table(title="Patterns", title_justify="left")
+    for heading in ("node", "learned", "distinct", "sum of frequencies"):
+        table.add_column(heading, justify="left" if heading == "node" else "right")
+    for node in nodes:
+        table.add_row(node, *(f"{metrics[f'{node}_{what}']:,.0f}" for what in ("learns", "patterns", "frequency_sum")))
+    console.print(table)

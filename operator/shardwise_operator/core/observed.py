@@ -1,0 +1,51 @@
+"""What is seen of a run's children, in words that a cluster and a laptop share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from shardwise_api.status import Failure
+from shardwise_api.wire import ProgressReport, Step
+
+
+class JobState(StrEnum):
+    """Where a child Job is."""
+
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """One child Job: of `prepare` and `finalize` (one index) or of the shards."""
+
+    state: JobState
+    completions: int = 1
+    parallelism: int = 1
+    active: int = 0
+    completed: frozenset[int] = frozenset()
+    failed: frozenset[int] = frozenset()
+    reason: str = ""
+    """Why it failed, in the Job's words: BackoffLimitExceeded, MaxFailedIndexesExceeded, PodFailurePolicy, …"""
+    message: str = ""
+    """Termination message of the last pod that ended."""
+    started: datetime | None = None
+    ended: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything that a plan is made from, besides the run itself."""
+
+    now: datetime
+    jobs: Mapping[Step, JobView] = field(default_factory=dict)
+    progress: Mapping[int, ProgressReport] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    """Failed attempts, newest last."""
+    interrupted: bool = False
+    """A person asked the local runner to stop (Ctrl-C); a cluster has `spec.suspend` for it."""

@@ -1,0 +1,183 @@
+"""The control loop's core: from a run and what is seen of its children to actions and status.
+
+Pure and level-based: the same observation gives the same plan, whatever was lost or seen twice before it. The order
+of a run is prepare -> shards -> finalize; a condition that says Complete or Failed is never taken back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from shardwise_api import indexes
+from shardwise_api.runs import Run
+from shardwise_api.status import ConditionType, Result, RunStatus
+from shardwise_api.wire import PrepareResult, RunDocument, RunResult, Step, StepFailure, WorkedResult
+
+from .actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
+from .conditions import set_condition
+from .observed import JobState, JobView, Observed
+from .report import describe
+
+M = TypeVar("M", PrepareResult, RunResult)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do now, and what the run's status is."""
+
+    actions: tuple[Action, ...]
+    status: RunStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ending:
+    reason: str
+    message: str
+
+
+def plan(run: Run, observed: Observed) -> Plan:
+    """Return actions and status for a run as it is observed; `run.status` is what was said of it before."""
+    status = (run.status or RunStatus()).model_copy(deep=True)
+    if status.finished:
+        return Plan(actions=_after_end(run, status, observed.now), status=status)
+    if status.start_time is None:
+        status.start_time = observed.now
+    set_condition(status, ConditionType.ACCEPTED, value=True, reason="Valid", now=observed.now)
+
+    prepare, work, end = (observed.jobs.get(step) for step in Step)
+    prepared = _result(PrepareResult, prepare)
+    finished = _result(RunResult, end)
+    ending = _ending(run, observed, status)
+    actions: tuple[Action, ...]
+    if ending is not None:
+        actions = _stop_all(observed)
+        _fail(status, ending, now=observed.now)
+    elif finished is not None:
+        actions = ()
+        _complete(status, finished, now=observed.now)
+    elif run.spec.suspend or observed.interrupted:
+        actions = tuple(SuspendJob(step=step) for step, job in observed.jobs.items() if job.state is JobState.RUNNING)
+    else:
+        actions = (_next(run, prepared=prepared, work=work),)
+    describe(run, status, observed=observed, prepared=prepared, result=finished)
+    return Plan(actions=actions, status=status)
+
+
+def _next(run: Run, *, prepared: PrepareResult | None, work: JobView | None) -> EnsureJob:
+    sharding = run.spec.sharding
+    document = run_document(run, prepared=prepared)
+    if prepared is None:
+        return EnsureJob(step=Step.PREPARE, completions=1, parallelism=1, document=document)
+    if not prepared.already_complete and (work is None or not _work_is_done(run, work)):
+        return EnsureJob(
+            step=Step.WORK,
+            completions=sharding.shards,
+            parallelism=sharding.parallelism or sharding.shards,
+            document=document,
+        )
+    worked = None
+    if work is not None and work.started is not None and work.ended is not None:
+        worked = WorkedResult(
+            seconds=(work.ended - work.started).total_seconds(),
+            workers=work.parallelism,
+            failed_shards=indexes.to_text(work.failed),
+        )
+    return EnsureJob(
+        step=Step.FINALIZE, completions=1, parallelism=1, document=document.model_copy(update={"worked": worked})
+    )
+
+
+def run_document(run: Run, *, prepared: PrepareResult | None = None) -> RunDocument:
+    """Return what workers read of a run."""
+    return RunDocument(
+        uid=run.metadata.uid or "",
+        name=run.metadata.name,
+        namespace=run.metadata.namespace,
+        kind=run.kind,
+        spec=run.spec_document(),
+        prepared=prepared,
+    )
+
+
+def _work_is_done(run: Run, work: JobView) -> bool:
+    if work.state is JobState.COMPLETE:
+        return True
+    # A Job with a failed index fails as a whole; the run tolerates as many as it was told to.
+    over = len(work.completed) + len(work.failed) == work.completions
+    return work.state is JobState.FAILED and over and len(work.failed) <= run.spec.retry.max_failed_shards
+
+
+def _ending(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:
+    """Return why the run has failed, None when it hasn't."""
+    for step in (Step.PREPARE, Step.WORK, Step.FINALIZE):
+        job = observed.jobs.get(step)
+        if job is None or job.state is not JobState.FAILED:
+            continue
+        if step is Step.WORK:
+            if _work_is_done(run, job):
+                continue
+            failed = f"shards {indexes.to_text(job.failed)} failed" if job.failed else "the work step failed"
+            told = _failure(job)
+            return _Ending(reason=job.reason or "ShardsFailed", message=f"{failed}: {told.message}".rstrip(": "))
+        told = _failure(job)
+        return _Ending(reason=told.reason, message=f"{step}: {told.message}")
+    return _deadline(run, observed, status)
+
+
+def _deadline(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:
+    assert status.start_time is not None
+    running = observed.now - status.start_time
+    limit = run.spec.active_deadline_seconds
+    if limit is not None and running > timedelta(seconds=limit):
+        return _Ending(reason="DeadlineExceeded", message=f"spec.activeDeadlineSeconds: {limit} s are over")
+    limit = run.spec.start_deadline_seconds
+    work = observed.jobs.get(Step.WORK)
+    started = any(job.active or job.started for job in observed.jobs.values()) or (work is not None and work.completed)
+    if limit is not None and not started and not run.spec.suspend and running > timedelta(seconds=limit):
+        return _Ending(
+            reason="StartDeadlineExceeded", message=f"spec.startDeadlineSeconds: no worker ran within {limit} s"
+        )
+    return None
+
+
+def _failure(job: JobView) -> StepFailure:
+    try:
+        return StepFailure.model_validate_json(job.message)
+    except ValidationError:
+        return StepFailure(reason=job.reason or "WorkerFailed", message=job.message)
+
+
+def _result(model: type[M], job: JobView | None) -> M | None:
+    if job is None or job.state is not JobState.COMPLETE:
+        return None
+    return model.model_validate_json(job.message)
+
+
+def _stop_all(observed: Observed) -> tuple[Action, ...]:
+    return tuple(
+        StopJob(step=step) for step, job in observed.jobs.items() if job.state in (JobState.RUNNING, JobState.SUSPENDED)
+    )
+
+
+def _fail(status: RunStatus, ending: _Ending, *, now: datetime) -> None:
+    set_condition(status, ConditionType.FAILED, value=True, reason=ending.reason, message=ending.message, now=now)
+    status.completion_time = now
+
+
+def _complete(status: RunStatus, result: RunResult, *, now: datetime) -> None:
+    status.result = Result(digest=result.digest, uri=result.uri, summary=result.summary)
+    status.metrics = result.metrics
+    message = "; ".join(result.warnings)
+    set_condition(status, ConditionType.COMPLETE, value=True, reason="Finalized", message=message, now=now)
+    status.completion_time = now
+
+
+def _after_end(run: Run, status: RunStatus, now: datetime) -> tuple[Action, ...]:
+    ttl = run.spec.ttl_seconds_after_finished
+    if ttl is None or status.completion_time is None:
+        return ()
+    return (DeleteRun(),) if now - status.completion_time >= timedelta(seconds=ttl) else ()
