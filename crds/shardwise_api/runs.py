@@ -131,6 +131,11 @@ class _Run(ApiModel):
         ),
     )
 
+    def resource_document(self) -> dict[str, Any]:
+        """Return the whole resource as plain JSON values, in the order in which people read it."""
+        document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return {key: document[key] for key in ("apiVersion", "kind", "metadata", "spec", "status") if key in document}
+
     def spec_document(self) -> dict[str, Any]:
         """Return the spec as plain JSON values, defaults filled in, absent fields left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)["spec"]  # type: ignore[no-any-return]

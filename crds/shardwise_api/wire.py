@@ -68,6 +68,11 @@ class ItemCounts(ApiModel):
     failed: int = 0
     skipped: int = 0
 
+    @property
+    def all(self) -> int:
+        """Items that went any way."""
+        return self.done + self.failed + self.skipped
+
 
 class PrepareResult(ApiModel):
     """What the prepare step found; frozen for the life of the run, so that every attempt cuts the same shards."""
@@ -86,6 +91,7 @@ class WorkedResult(ApiModel):
 
     seconds: float = Field(description="Wall time from the first worker's start to the last one's end.")
     workers: int = Field(description="Workers at once.")
+    done: int = Field(description="Items learned within that time; those of an interrupted earlier start don't count.")
     failed_shards: str = Field(default="", description="Shards that failed for good, as interval text.")
 
 
@@ -111,6 +117,7 @@ class ProgressReport(ApiModel):
     items: ItemCounts = Field(default_factory=ItemCounts)
     total: int | None = Field(default=None, description="Items of this shard, when known.")
     resumed: int = Field(default=0, description="Items that an earlier attempt had already committed.")
+    resumed_done: int = Field(default=0, description="Those of them that were done.")
     message: str = ""
 
 

@@ -15,6 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 from .errors import BadConfiguration
 
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
 
 def local_path(uri: str) -> Path | None:
     """Return the path of a plain path or `file://` URI, None for any other scheme."""
@@ -35,6 +38,8 @@ def atomic_write(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
+            # mkstemp keeps its file to itself; an artefact is for whoever may read the folder.
+            os.fchmod(stream.fileno(), 0o666 & ~_UMASK)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

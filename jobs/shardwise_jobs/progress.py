@@ -28,7 +28,13 @@ class ProgressSender:
         self._next = 0.0
 
     def send(
-        self, items: ItemCounts, *, total: int | None = None, resumed: int = 0, message: str = "", last: bool = False
+        self,
+        items: ItemCounts,
+        *,
+        total: int | None = None,
+        resumed: ItemCounts | None = None,
+        message: str = "",
+        last: bool = False,
     ) -> None:
         """Report committed counts of the shard, unless the last report is too recent; `last` always goes out."""
         now = time.monotonic()
@@ -42,7 +48,8 @@ class ProgressSender:
             time=datetime.now(UTC),
             items=items,
             total=total,
-            resumed=resumed,
+            resumed=0 if resumed is None else resumed.all,
+            resumed_done=0 if resumed is None else resumed.done,
             message=message,
         )
         try:

@@ -28,9 +28,7 @@ def print_run(run: Run, *, logs: Path) -> None:
     table.add_row("shards", f"{status.shards.succeeded} of {status.shards.total} done")
     metrics = {metric.name: metric.value for metric in status.metrics}
     if rate := metrics.get("rate_samples_per_sec"):
-        table.add_row("rate", f"{rate:,.0f} samples/s ({metrics['total_time_seconds']:.1f} s of work)")
-    elif status.result is not None:
-        table.add_row("rate", "nothing left to do: the ledger holds all blocks of this run already")
+        table.add_row("rate", f"{rate:,.0f} samples/s ({metrics.get('total_time_seconds', 0):.1f} s of work)")
     if status.result is not None:
         table.add_row("digest", status.result.digest)
         if status.result.uri:

@@ -68,7 +68,7 @@ def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output
     except OSError as error:
         fail(f"--workdir {directory.path}: {error.strerror or error}", EXIT_INVALID)
     if output == "json":
-        click.echo(json.dumps(done.model_dump(mode="json", by_alias=True, exclude_none=True), ensure_ascii=False))
+        click.echo(json.dumps(done.resource_document(), ensure_ascii=False))
     else:
         print_run(done, logs=directory.path / "logs")
     sys.exit(_tell(done, manifest=manifest))

@@ -48,7 +48,7 @@ def plan(run: Run, observed: Observed) -> Plan:
         status.start_time = observed.now
     set_condition(status, ConditionType.ACCEPTED, value=True, reason="Valid", now=observed.now)
 
-    prepare, work, end = (observed.jobs.get(step) for step in Step)
+    prepare, end = observed.jobs.get(Step.PREPARE), observed.jobs.get(Step.FINALIZE)
     prepared = _result(PrepareResult, prepare)
     finished = _result(RunResult, end)
     ending = _ending(run, observed, status)
@@ -58,16 +58,17 @@ def plan(run: Run, observed: Observed) -> Plan:
         _fail(status, ending, now=observed.now)
     elif finished is not None:
         actions = ()
-        _complete(status, finished, now=observed.now)
+        _complete(status, finished, already=prepared is not None and prepared.already_complete, now=observed.now)
     elif run.spec.suspend or observed.interrupted:
         actions = tuple(SuspendJob(step=step) for step, job in observed.jobs.items() if job.state is JobState.RUNNING)
     else:
-        actions = (_next(run, prepared=prepared, work=work),)
+        actions = (_next(run, observed, prepared=prepared),)
     describe(run, status, observed=observed, prepared=prepared, result=finished)
     return Plan(actions=actions, status=status)
 
 
-def _next(run: Run, *, prepared: PrepareResult | None, work: JobView | None) -> EnsureJob:
+def _next(run: Run, observed: Observed, *, prepared: PrepareResult | None) -> EnsureJob:
+    work = observed.jobs.get(Step.WORK)
     sharding = run.spec.sharding
     document = run_document(run, prepared=prepared)
     if prepared is None:
@@ -84,6 +85,7 @@ def _next(run: Run, *, prepared: PrepareResult | None, work: JobView | None) -> 
         worked = WorkedResult(
             seconds=(work.ended - work.started).total_seconds(),
             workers=work.parallelism,
+            done=sum(report.items.done - report.resumed_done for report in observed.progress.values()),
             failed_shards=indexes.to_text(work.failed),
         )
     return EnsureJob(
@@ -168,10 +170,11 @@ def _fail(status: RunStatus, ending: _Ending, *, now: datetime) -> None:
     status.completion_time = now
 
 
-def _complete(status: RunStatus, result: RunResult, *, now: datetime) -> None:
+def _complete(status: RunStatus, result: RunResult, *, already: bool, now: datetime) -> None:
     status.result = Result(digest=result.digest, uri=result.uri, summary=result.summary)
     status.metrics = result.metrics
-    message = "; ".join(result.warnings)
+    nothing_left = ["nothing was left to do: the ledger held every block of this run already"] if already else []
+    message = "; ".join([*nothing_left, *result.warnings])
     set_condition(status, ConditionType.COMPLETE, value=True, reason="Finalized", message=message, now=now)
     status.completion_time = now
 

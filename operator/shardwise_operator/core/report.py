@@ -92,7 +92,7 @@ def _rate(observed: Observed) -> float | None:
         if shard in work.completed and work.state is JobState.RUNNING:
             continue
         seconds = (report.time - report.attempt_started).total_seconds()
-        items = report.items.done + report.items.failed + report.items.skipped - report.resumed
+        items = report.items.all - report.resumed
         if seconds > 0 and items > 0:
             total += items / seconds
     return total or None

@@ -100,7 +100,7 @@ class KatoEngine:
         with places.open_place(self._context, self._kato) as place, place.transport(shard) as transport:
             for record in transport.records():
                 counts.add(done=record.done, failed=record.failed, skipped=record.skipped, failures=record.failures)
-            counts.resumed = counts.committed
+            counts.resumed = counts.items
             last = transport.last_block()
             left = remaining(items, block_size=self._spec.block_size, last_block=last)
             self._report(counts, last=True)
@@ -137,12 +137,8 @@ class _Counts:
     def __init__(self, *, total: int | None) -> None:
         self.items = ItemCounts()
         self.total = total
-        self.resumed = 0
+        self.resumed = ItemCounts()
         self.failures: list[tuple[int, str]] = []
-
-    @property
-    def committed(self) -> int:
-        return self.items.done + self.items.failed + self.items.skipped
 
     def add(self, *, done: int, failed: int, skipped: int, failures: tuple[tuple[int, str], ...]) -> None:
         self.items = ItemCounts(

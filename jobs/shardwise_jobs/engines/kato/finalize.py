@@ -16,7 +16,7 @@ from shardwise_api import indexes
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.sharding import shard_items
-from shardwise_api.wire import ItemCounts, ItemFailure, Metric, RunResult
+from shardwise_api.wire import ItemCounts, ItemFailure, Metric, RunResult, WorkedResult
 from shardwise_jobs.blocks import count
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import TooManyFailedItems, WorkError
@@ -106,16 +106,17 @@ def finalize(*, context: Context, spec: TrainingRunSpec, kato: KatoSpec, place: 
             level.histogram[frequency] += 1
         levels.append(level)
 
-    statistics = _statistics(done, levels=levels, seconds=worked.seconds if worked else None)
+    before = _earlier(context) if worked is None else {}
+    statistics = _statistics(done, levels=levels, worked=worked, before=before)
     summary: dict[str, Any] = {
         "run": document.name,
         "uid": document.uid,
         "digest": f"sha256:{digest.hexdigest()}",
         "guarantee": place.guarantee,
         **statistics,
-        "num_workers": worked.workers if worked else None,
+        "num_workers": worked.workers if worked else before.get("num_workers"),
         "uncertain": done.uncertain,
-        "failed_shards": worked.failed_shards if worked else "",
+        "failed_shards": worked.failed_shards if worked else before.get("failed_shards", ""),
         "failures": [{"item": item, "reason": reason} for item, reason in done.failures[:MAX_LISTED_FAILURES]],
         "frequency_histogram": {level.node: dict(sorted(level.histogram.items())) for level in levels},
         "settings": place.settings,
@@ -152,15 +153,28 @@ def _with_frequency(node: str, place: Place) -> Iterator[tuple[str, int]]:
         yield line, frequency
 
 
-def _statistics(done: LedgerSum, *, levels: list[LevelSum], seconds: float | None) -> dict[str, float | None]:
-    rate = done.items.done / seconds if seconds else None
+def _earlier(context: Context) -> dict[str, Any]:
+    """Return the summary that an earlier finalize of the same run wrote: the work's times are in no other place."""
+    text = context.output.read_text(SUMMARY_FILE)
+    summary: dict[str, Any] = json.loads(text) if text else {}
+    return summary if summary.get("uid") == context.document.uid else {}
+
+
+def _statistics(
+    done: LedgerSum, *, levels: list[LevelSum], worked: WorkedResult | None, before: dict[str, Any]
+) -> dict[str, float | None]:
+    if worked is None:
+        seconds, rate = before.get("total_time_seconds"), before.get("rate_samples_per_sec")
+    else:
+        seconds = round(worked.seconds, 3)
+        rate = round(worked.done / worked.seconds, 2) if worked.seconds else None
     statistics: dict[str, float | None] = {
         "samples_processed": done.items.done,
         "samples_attempted": done.items.done + done.items.failed,
         "errors": done.items.failed,
         "skipped": done.items.skipped,
-        "total_time_seconds": None if seconds is None else round(seconds, 3),
-        "rate_samples_per_sec": None if rate is None else round(rate, 2),
+        "total_time_seconds": seconds,
+        "rate_samples_per_sec": rate,
     }
     for number, level in enumerate(levels):
         # Learns are this run's, patterns are the knowledge base's: other runs may have learned into it before.

@@ -43,10 +43,9 @@ def draw(levels: Sequence[Level], *, title: str) -> bytes:
     for offset, heights, label, colour in bars:
         drawn = counts.bar([position + offset for position in positions], heights, 0.38, label=label, color=colour)
         counts.bar_label(drawn, labels=[f"{height:,}" for height in heights], fontsize=8, padding=2, color=INK)
-    counts.set_yscale("log")
     counts.set_xticks(list(positions), [level.node for level in levels])
-    counts.set_ylabel("patterns (log)")
-    counts.margins(y=0.18)
+    counts.set_ylabel("patterns")
+    counts.margins(y=0.12)
     counts.legend(frameon=False, fontsize=8)
     for position, level in enumerate(levels):
         points = sorted(level.histogram.items())

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from shardwise_jobs.errors import Unavailable, WorkError
 
@@ -125,9 +132,8 @@ class Wire:
         """Return the retry loop of this connection: jittered exponential backoff, the last error is raised."""
         return Retrying(
             stop=stop_after_attempt(attempts or self.max_attempts),
-            wait=wait_exponential_jitter(
-                initial=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS, jitter=_FIRST_WAIT_SECONDS
-            ),
+            wait=wait_exponential(multiplier=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS)
+            + wait_random(0, _FIRST_WAIT_SECONDS),
             retry=retry_if_exception_type(errors),
             before_sleep=self._count_retry,
             reraise=True,
