@@ -1,0 +1,1 @@
+"""A package, so that tests and benchmarks share what lies in `tests.support`."""

@@ -1,0 +1,21 @@
+"""Real servers that integration tests share: one of each per test run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import mongo_server
+from tests.support.require import missing
+
+
+@pytest.fixture(scope="session")
+def mongo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A MongoDB-wire server with an empty store. Tests keep apart by the name of their service."""
+    try:
+        mongo_server.build()
+    except mongo_server.ServerMissing as error:
+        missing(f"the MongoDB-wire test server ({error})", mongo_server.HOW_TO_GET)
+    with mongo_server.running(tmp_path_factory.mktemp("mongo") / "data") as uri:
+        yield uri
