@@ -269,6 +269,7 @@ def test_the_ledger_gives_back_its_rows_by_shard_then_block(store: PatternStore)
         assert store.commit_block(batches={}, record=row)
     store.commit_block(batches={}, record=record(run=other))
     assert list(store.ledger(run=run)) == rows
+    assert list(store.ledger(run=run, shard=rows[-1].shard)) == [row for row in rows if row.shard == rows[-1].shard]
     assert list(store.ledger(run=new_run())) == []
 
 

@@ -27,7 +27,7 @@ class DirectTransport:
 
     def records(self) -> list[BlockRecord]:
         """See `Transport.records`."""
-        return [record for record in self._store.ledger(run=self._run) if record.shard == self._shard]
+        return list(self._store.ledger(run=self._run, shard=self._shard))
 
     def commit(self, block: WorkedBlock) -> BlockRecord:
         """See `Transport.commit`; the guard makes it safe to try again after any error."""

@@ -157,8 +157,8 @@ class PatternStore(Protocol):
     def last_block(self, *, run: str, shard: int) -> int:
         """Return the number of the last committed block of a shard, -1 when there is none."""
 
-    def ledger(self, *, run: str) -> Iterator[BlockRecord]:
-        """Yield a run's ledger rows by shard, then block."""
+    def ledger(self, *, run: str, shard: int | None = None) -> Iterator[BlockRecord]:
+        """Yield the ledger rows of a run, or of one of its shards, by shard, then block."""
 
     def drop_markers(self, *, run: str, node_ids: Sequence[str]) -> None:
         """Remove the guards of a run. Only when no worker of the run is left; the ledger stays."""

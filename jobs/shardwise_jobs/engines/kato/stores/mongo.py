@@ -293,9 +293,9 @@ class MongoStore:
             found = self._own["ledger"].find_one(rows, {"block": 1}, sort=[("_id", DESCENDING)])
         return -1 if found is None else int(found["block"])
 
-    def ledger(self, *, run: str) -> Iterator[BlockRecord]:
+    def ledger(self, *, run: str, shard: int | None = None) -> Iterator[BlockRecord]:
         """See `PatternStore.ledger`."""
-        rows = _between(f"{checked_run(run)}/")
+        rows = _between(f"{checked_run(run)}/" if shard is None else _shard_prefix(run=run, shard=shard))
         with self._translated(), self._own["ledger"].find(rows, sort=[("_id", ASCENDING)]) as found:
             for row in found:
                 yield record_from_row([row[name] for name in _LEDGER_FIELDS])

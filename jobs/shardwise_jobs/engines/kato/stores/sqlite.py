@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -33,9 +33,8 @@ from .mapping import (
     config_to_json,
     record_from_row,
     record_to_row,
-    symbol_counts,
-    totals_of,
 )
+from .sqlite_rows import BatchRows, dump, rows_of
 
 T = TypeVar("T")
 
@@ -48,8 +47,8 @@ CREATE TABLE IF NOT EXISTS patterns(
   frequency INTEGER NOT NULL, emotives TEXT, metadata TEXT);
 CREATE UNIQUE INDEX IF NOT EXISTS patterns_by_name ON patterns(node, name);
 CREATE TABLE IF NOT EXISTS symbols(
-  node INTEGER NOT NULL, name TEXT NOT NULL, frequency INTEGER NOT NULL, pattern_member_frequency INTEGER NOT NULL);
-CREATE UNIQUE INDEX IF NOT EXISTS symbols_by_name ON symbols(node, name);
+  node INTEGER NOT NULL, name TEXT NOT NULL, frequency INTEGER NOT NULL, pattern_member_frequency INTEGER NOT NULL,
+  PRIMARY KEY(node, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS totals(
   node INTEGER PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, patterns INTEGER NOT NULL DEFAULT 0,
   symbols INTEGER NOT NULL DEFAULT 0, symbols_in_patterns INTEGER NOT NULL DEFAULT 0);
@@ -93,7 +92,7 @@ class SqliteStore:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute(f"PRAGMA wal_autocheckpoint={_PAGES_BEFORE_CHECKPOINT}")
-        db.execute("PRAGMA cache_size=-32000")
+        db.execute("PRAGMA cache_size=-16000")
         return db
 
     def _create(self) -> None:
@@ -157,29 +156,27 @@ class SqliteStore:
             row: tuple[object, ...] | None = self._db.execute(sql, parameters).fetchone()
             return row
 
-    def _node(self, node_id: str, *, create: bool = False) -> int | None:
+    def _node(self, node_id: str) -> int | None:
         known = self._nodes.get(node_id)
-        if known is not None:
-            return known
-        row = self._one("SELECT id FROM nodes WHERE node_id=?", (node_id,))
-        if row is None:
-            if not create:
-                return None
-            cursor = self._db.execute("INSERT INTO nodes(node_id) VALUES(?)", (node_id,))
-            found = cursor.lastrowid
-        else:
-            found = int(str(row[0]))
-        assert found is not None
-        self._nodes[node_id] = found
-        return found
+        if known is None and (row := self._one("SELECT id FROM nodes WHERE node_id=?", (node_id,))) is not None:
+            known = self._nodes[node_id] = int(str(row[0]))
+        return known
+
+    def _create_node(self, node_id: str) -> int:
+        known = self._node(node_id)
+        if known is None:
+            known = self._db.execute("INSERT INTO nodes(node_id) VALUES(?)", (node_id,)).lastrowid
+            assert known is not None
+            self._nodes[node_id] = known
+        return known
 
     def learn(
         self, *, node_id: str, batch: Sequence[Learned], guard: Guard | None = None, persistence: int = 5
     ) -> bool:
         """See `PatternStore.learn`."""
+        rows = rows_of(batch)
         with self._transaction() as db:
-            node = self._node(node_id, create=True)
-            assert node is not None
+            node = self._create_node(node_id)
             if guard is not None:
                 applied = db.execute(
                     "INSERT INTO guards VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET position=excluded.position "
@@ -188,49 +185,40 @@ class SqliteStore:
                 ).fetchone()
                 if applied is None:
                     return False
-            self._apply(db, node=node, batch=batch, persistence=persistence)
+            self._apply(db, node=node, rows=rows, persistence=persistence)
         return True
 
     def commit_block(self, *, batches: Mapping[str, Sequence[Learned]], record: BlockRecord) -> bool:
         """See `PatternStore.commit_block`; the block and its row are one transaction."""
+        prepared = {node_id: rows_of(batch) for node_id, batch in batches.items()}
         with self._transaction() as db:
             row = db.execute(
                 "INSERT OR IGNORE INTO ledger VALUES(?,?,?,?,?,?,?,?,?) RETURNING 1", record_to_row(record)
             ).fetchone()
             if row is None:
                 return False
-            for node_id, batch in batches.items():
-                node = self._node(node_id, create=True)
-                assert node is not None
-                self._apply(db, node=node, batch=batch, persistence=5)
+            for node_id, rows in prepared.items():
+                self._apply(db, node=self._create_node(node_id), rows=rows, persistence=5)
         return True
 
-    def _apply(self, db: sqlite3.Connection, *, node: int, batch: Sequence[Learned], persistence: int) -> None:
+    def _apply(self, db: sqlite3.Connection, *, node: int, rows: BatchRows, persistence: int) -> None:
         db.executemany(
-            "INSERT INTO patterns(node,name,pattern_data,length,frequency) VALUES(?,?,?,?,?) "
+            f"INSERT INTO patterns(node,name,pattern_data,length,frequency) VALUES({node},?,?,?,?) "
             "ON CONFLICT DO UPDATE SET frequency=frequency+excluded.frequency",
-            [(node, bytes.fromhex(p.name), _dump(p.events), sum(map(len, p.events)), p.count) for p in batch],
+            rows.patterns,
         )
-        for pattern in batch:
-            if pattern.emotives or pattern.metadata:
-                self._add_extras(db, node=node, pattern=pattern, persistence=persistence)
-        counts = symbol_counts(batch)
+        for pattern in rows.extras:
+            self._add_extras(db, node=node, pattern=pattern, persistence=persistence)
         db.executemany(
-            "INSERT INTO symbols VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET frequency=frequency+excluded.frequency, "
-            "pattern_member_frequency=pattern_member_frequency+excluded.pattern_member_frequency",
-            [(node, name, occurrences, learns) for name, (occurrences, learns) in counts.items()],
+            f"INSERT INTO symbols VALUES({node},?,?,?) ON CONFLICT DO UPDATE SET "
+            "frequency=frequency+excluded.frequency, pattern_member_frequency=pattern_member_frequency+excluded.pattern_member_frequency",
+            rows.symbols,
         )
-        totals = totals_of(batch=batch, symbols=counts)
         db.execute(
-            "INSERT INTO totals(node,patterns,symbols,symbols_in_patterns) VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET "
-            "patterns=patterns+excluded.patterns, symbols=symbols+excluded.symbols, "
+            f"INSERT INTO totals(node,patterns,symbols,symbols_in_patterns) VALUES({node},?,?,?) "
+            "ON CONFLICT DO UPDATE SET patterns=patterns+excluded.patterns, symbols=symbols+excluded.symbols, "
             "symbols_in_patterns=symbols_in_patterns+excluded.symbols_in_patterns",
-            (
-                node,
-                totals.total_pattern_frequencies,
-                totals.total_symbol_frequencies,
-                totals.total_symbols_in_patterns_frequencies,
-            ),
+            rows.totals,
         )
 
     def _add_extras(self, db: sqlite3.Connection, *, node: int, pattern: Learned, persistence: int) -> None:
@@ -245,7 +233,7 @@ class SqliteStore:
             known.extend(value for value in dict.fromkeys(values) if value not in known)
         db.execute(
             "UPDATE patterns SET emotives=?, metadata=? WHERE node=? AND name=?",
-            (_dump(emotives), _dump(metadata), *key),
+            (dump(emotives), dump(metadata), *key),
         )
 
     def pattern(self, *, node_id: str, name: str) -> Pattern | None:
@@ -295,7 +283,7 @@ class SqliteStore:
     def clear(self, *, node_id: str) -> None:
         """See `PatternStore.clear`."""
         with self._transaction() as db:
-            node = self._node(node_id, create=True)
+            node = self._create_node(node_id)
             for table in ("patterns", "symbols", "guards"):
                 db.execute(f"DELETE FROM {table} WHERE node=?", (node,))
             db.execute(
@@ -336,10 +324,10 @@ class SqliteStore:
         assert row is not None
         return int(str(row[0]))
 
-    def ledger(self, *, run: str) -> Iterator[BlockRecord]:
+    def ledger(self, *, run: str, shard: int | None = None) -> Iterator[BlockRecord]:
         """See `PatternStore.ledger`."""
-        sql = "SELECT * FROM ledger WHERE run=? ORDER BY shard, block"
-        return map(record_from_row, self._rows(sql, (run,)))
+        which, parameters = ("run=?", (run,)) if shard is None else ("run=? AND shard=?", (run, shard))
+        return map(record_from_row, self._rows(f"SELECT * FROM ledger WHERE {which} ORDER BY shard, block", parameters))
 
     def drop_markers(self, *, run: str, node_ids: Sequence[str]) -> None:
         """See `PatternStore.drop_markers`; only batches that came through a server leave any here."""
@@ -367,10 +355,6 @@ def _pattern(row: tuple[object, ...]) -> Pattern:
         emotives=_load(emotives, []),
         metadata=_load(metadata, {}),
     )
-
-
-def _dump(value: Iterable[object]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _load(text: object, default: T) -> T:
