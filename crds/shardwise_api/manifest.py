@@ -12,7 +12,7 @@ from typing import Any
 
 from . import API_VERSION, explain, yaml_text
 from . import overrides as overriding
-from .rules import Problem
+from .rules import Problem, join
 from .runs import KINDS, IngestRun, Run, TrainingRun
 
 _METADATA = (
@@ -99,7 +99,7 @@ def _metadata_problems(metadata: Any) -> list[Problem]:
     if not isinstance(metadata, dict):
         return []
     problems = [
-        Problem(f"metadata.{key}", f"unknown field; {explain.suggestion(key, list(_METADATA))}")
+        Problem(join("metadata", key), f"unknown field; {explain.suggestion(key, list(_METADATA))}")
         for key in metadata
         if key not in _METADATA
     ]
@@ -107,7 +107,7 @@ def _metadata_problems(metadata: Any) -> list[Problem]:
         values = metadata.get(field)
         if isinstance(values, dict):
             problems.extend(
-                Problem(f"metadata.{field}[{key}]", f"must be a string, got {value!r}: put it in quotes")
+                Problem(join(f"metadata.{field}", key), f"must be a string, got {value!r}: put it in quotes")
                 for key, value in values.items()
                 if not isinstance(value, str | None)
             )

@@ -46,7 +46,7 @@ class RestPlace:
         return KatoClient(
             base_url=self._server.url,
             node_id=node_id(self._kato.knowledge_base, self._kato.nodes[0].name),
-            timeout=self._server.request_timeout_seconds,
+            timeout_seconds=self._server.request_timeout_seconds,
         )
 
     @property

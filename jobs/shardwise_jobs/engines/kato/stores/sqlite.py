@@ -211,7 +211,8 @@ class SqliteStore:
             self._add_extras(db, node=node, pattern=pattern, persistence=persistence)
         db.executemany(
             f"INSERT INTO symbols VALUES({node},?,?,?) ON CONFLICT DO UPDATE SET "
-            "frequency=frequency+excluded.frequency, pattern_member_frequency=pattern_member_frequency+excluded.pattern_member_frequency",
+            "frequency=frequency+excluded.frequency, pattern_member_frequency="
+            "pattern_member_frequency+excluded.pattern_member_frequency",
             rows.symbols,
         )
         db.execute(
