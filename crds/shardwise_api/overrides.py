@@ -30,7 +30,7 @@ def apply(document: Any, overrides: Sequence[str]) -> list[Problem]:
             path, value = _parse(override)
             _assign(document, path, value)
         except BadOverride as error:
-            problems.append(Problem(f"--set {override}", str(error)))
+            problems.append(Problem(f"--set {override.partition('=')[0]}", str(error)))
     return problems
 
 

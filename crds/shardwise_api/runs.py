@@ -36,6 +36,7 @@ class Metadata(ApiModel):
     )
     namespace: str = "default"
     uid: str | None = None
+    generation: int | None = Field(default=None, description="Counts changes of the spec.")
 
 
 class Engine(ApiModel):

@@ -15,6 +15,8 @@ from .base import ApiModel
 
 MAX_TERMINATION_MESSAGE_BYTES = 4096
 """The kubelet cuts a termination message there."""
+MAX_METRICS = 32
+"""As many as a status shows."""
 
 
 class ExitCode(IntEnum):
@@ -151,6 +153,6 @@ class RunResult(ApiModel):
     uri: str | None = None
     items: ItemCounts = Field(default_factory=ItemCounts)
     failures: list[ItemFailure] = Field(default_factory=list, max_length=10)
-    metrics: list[Metric] = Field(default_factory=list, max_length=32)
+    metrics: list[Metric] = Field(default_factory=list, max_length=MAX_METRICS)
     summary: dict[str, Any] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list, max_length=10)

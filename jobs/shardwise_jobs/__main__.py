@@ -39,11 +39,11 @@ def main() -> int:
         result = _run_step()
     except WorkError as error:
         log.error("%s: %s", error.reason, error)
-        _leave(StepFailure(reason=error.reason, message=str(error)))
+        _leave(StepFailure(reason=error.reason, message=_cut(str(error))))
         return error.exit_code
     except Exception as error:
         log.exception("unexpected")
-        _leave(StepFailure(reason="WorkerFailed", message=f"{type(error).__name__}: {error}"[:1000]))
+        _leave(StepFailure(reason="WorkerFailed", message=_cut(f"{type(error).__name__}: {error}")))
         return ExitCode.FAILED
     _leave(result)
     return ExitCode.DONE
@@ -82,6 +82,11 @@ def _document(path: str | None) -> RunDocument:
         return RunDocument.model_validate_json(Path(path).read_bytes())
     except (OSError, ValidationError) as error:
         raise BadConfiguration(f"run document {path}: {error}") from error
+
+
+def _cut(text: str) -> str:
+    # Half of what a kubelet takes: as JSON, text can need twice its bytes.
+    return text.encode("utf-8", "replace")[: MAX_TERMINATION_MESSAGE_BYTES // 2].decode("utf-8", "ignore")
 
 
 def _leave(message: ApiModel) -> None:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def retrying(call: Callable[[], T], *, on: type[Exception], attempts: int = 6, longest_seconds: float = 8) -> T:
+def retrying(call: Callable[[], T], *, on: type[Exception], attempts: int = 4, longest_seconds: float = 8) -> T:
     """Return what `call` returns, trying again while it raises `on`; after the last attempt its error comes through."""
 
     def tell(state: tenacity.RetryCallState) -> None:

@@ -29,6 +29,14 @@ def local_path(uri: str) -> Path | None:
     return Path(uri)
 
 
+def local_size(uris: list[str]) -> int | None:
+    """Return the bytes of some files together, None when one of them is not local."""
+    paths = [local_path(uri) for uri in uris]
+    if any(path is None for path in paths):
+        return None
+    return sum(path.stat().st_size for path in paths if path is not None and path.exists())
+
+
 def atomic_write(path: Path, content: bytes) -> None:
     """Write a file so that it appears whole: temporary name, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +66,8 @@ def open_input(uri: str, *, field: str) -> Iterator[IO[bytes]]:
         if path is not None and path.suffix not in (".gz", ".bz2", ".xz", ".zst"):
             stream: IO[bytes] = path.open("rb")
         else:
-            stream = cast("IO[bytes]", _fsspec().open(uri, "rb", compression="infer").open())
+            opened = _fsspec().open(uri if path is None else str(path), "rb", compression="infer")
+            stream = cast("IO[bytes]", opened.open())
     except OSError as error:
         raise BadConfiguration(f"{field}: {uri}: {error.strerror or error}") from error
     except (ValueError, ImportError) as error:

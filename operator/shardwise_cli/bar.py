@@ -8,7 +8,7 @@ from typing import Never
 
 from tqdm import tqdm
 
-from shardwise_api.status import Phase, RunStatus
+from shardwise_api.status import Failure, Phase, RunStatus
 
 
 class ProgressBar:
@@ -17,10 +17,11 @@ class ProgressBar:
     def __init__(self, *, label: str) -> None:
         self._label = label
         self._phase: Phase | None = None
+        self._shown: list[Failure] = []
         terminal = sys.stderr.isatty()
         self._bar: tqdm[Never] = tqdm(
             desc=label,
-            unit="sample",
+            unit=" samples",
             unit_scale=False,
             file=sys.stderr,
             dynamic_ncols=terminal,
@@ -41,6 +42,10 @@ class ProgressBar:
             self._bar.set_description(f"{self._label} {status.phase}", refresh=False)
         if status.items.total is not None and self._bar.total != status.items.total:
             self._bar.total = status.items.total
+        for failure in [failure for failure in status.failures if failure not in self._shown]:
+            where = "" if failure.shard is None else f"shard {failure.shard}, "
+            self._bar.write(f"{where}exit {failure.exit_code}, {failure.reason}: {failure.message}", file=sys.stderr)
+        self._shown = status.failures
         items = status.items
         self._bar.set_postfix(
             {"errors": items.failed, "shards": f"{status.shards.succeeded}/{status.shards.total}"}, refresh=False

@@ -38,8 +38,9 @@ def print_run(run: Run, *, logs: Path) -> None:
         if guarantee := status.result.summary.get("guarantee"):
             table.add_row("guarantee", str(guarantee))
     for failure in status.failures[-3:]:
-        where = "" if failure.shard is None else f"shard {failure.shard}: "
-        table.add_row("failure", f"{where}exit {failure.exit_code}, {failure.reason}: {failure.message}")
+        if failure.shard is not None:
+            told = f"shard {failure.shard}: exit {failure.exit_code}, {failure.reason}: {failure.message}"
+            table.add_row("failed attempt", told)
     if status.failures:
         table.add_row("logs", str(logs))
     console.print(table)

@@ -60,11 +60,12 @@ class RecordSource(Protocol):
 
 def text_of(value: object, *, where: str, item: int, column: str, columns: list[str]) -> Record:
     """Return the record of a column's value, a failed one when that is no text."""
-    if value is None:
+    if column not in columns:
         found = ", ".join(map(repr, columns[:10])) or "none"
         return Record(item=item, failure=f"{where}: no column {column!r}; columns are {found}")
     if not isinstance(value, str):
-        return Record(item=item, failure=f"{where}: column {column!r} is {type(value).__name__}, not text")
+        kind = "null" if value is None else type(value).__name__
+        return Record(item=item, failure=f"{where}: column {column!r} is {kind}, not text")
     if not value.isascii():
         try:
             value.encode("utf-8")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import islice
+from typing import IO
 
 from shardwise_api.kato import FileFormat
-from shardwise_jobs.files import local_path, open_input
+from shardwise_jobs.errors import BadInput
+from shardwise_jobs.files import local_size, open_input
 
 from .base import Record, Survey, require_samples, tally, text_of
 
@@ -29,7 +34,7 @@ class LineFiles:
         """See `RecordSource.survey`: every line is parsed, so that bad ones are known before work starts."""
         # Content and reading count, not where the files lie: a moved input is the same input.
         digest = hashlib.sha256(f"{self._format} {self._column}\n".encode())
-        survey = Survey(fingerprint="", items_total=None, size_bytes=self._size())
+        survey = Survey(fingerprint="", items_total=None, size_bytes=local_size(self._uris))
         tally(survey, self._records(self._numbered(digest.update)), max_samples=max_samples)
         survey.fingerprint = f"sha256:{digest.hexdigest()}"
         return require_samples(survey, what=self._field)
@@ -40,24 +45,25 @@ class LineFiles:
 
     def unchanged(self, *, size_bytes: int | None) -> bool:
         """See `RecordSource.unchanged`."""
-        return size_bytes == self._size()
-
-    def _size(self) -> int | None:
-        paths = [local_path(uri) for uri in self._uris]
-        if any(path is None for path in paths):
-            return None
-        return sum(path.stat().st_size for path in paths if path is not None and path.exists())
+        return size_bytes == local_size(self._uris)
 
     def _numbered(self, seen: Callable[[bytes], object] | None) -> Iterator[tuple[int, str, int, bytes]]:
         item = 0
         for uri in self._uris:
             with ExitStack() as stack:
                 stream = stack.enter_context(open_input(uri, field=self._field))
-                for number, line in enumerate(stream, start=1):
+                for number, line in enumerate(self._lines(stream, uri), start=1):
                     if seen is not None:
-                        seen(line)
+                        # A last line without its end is the same item as with it, and ends where the next file begins.
+                        seen(line if line.endswith(b"\n") else line + b"\n")
                     yield item, uri, number, line
                     item += 1
+
+    def _lines(self, stream: IO[bytes], uri: str) -> Iterator[bytes]:
+        try:
+            yield from stream
+        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise BadInput(f"{self._field}: {uri}: the compressed file is broken: {error}") from error
 
     def _records(self, lines: Iterator[tuple[int, str, int, bytes]]) -> Iterator[Record]:
         parse = self._parse_json if self._format is FileFormat.JSONL else self._parse_text

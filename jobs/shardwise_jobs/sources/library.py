@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from shardwise_jobs.errors import BadConfiguration, BadInput
+from shardwise_jobs.errors import BadConfiguration, BadInput, Unavailable
+from shardwise_jobs.files import local_size
 
 from .base import Record, Survey, require_samples, tally, text_of
 
@@ -79,19 +80,27 @@ class LibraryDataset:
         """What `datasets.load_dataset` is called with."""
         return dict(self._arguments)
 
+    @property
+    def column(self) -> str:
+        """Where a record has its text."""
+        return self._column
+
     def survey(self, *, max_samples: int | None) -> Survey:
         """See `RecordSource.survey`: a hub's stream is only counted up to `max_samples`, never read through."""
         dataset = self._open()
         if self._column not in (dataset.column_names or [self._column]):
             found = ", ".join(map(repr, dataset.column_names or []))
             raise BadInput(f"{self._field}: no column {self._column!r}; columns are {found}")
-        identity = {**self._arguments, "column": self._column, "max_samples": max_samples}
-        fingerprint = f"sha256:{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()}"
         if max_samples is None and not self._full_pass:
+            identity = json.dumps({**self._arguments, "column": self._column}, sort_keys=True)
+            fingerprint = f"sha256:{hashlib.sha256(identity.encode()).hexdigest()}"
             split = (dataset.info.splits or {}).get(self._arguments["split"])
             return Survey(fingerprint=fingerprint, items_total=None if split is None else split.num_examples)
-        survey = Survey(fingerprint=fingerprint, items_total=None)
-        tally(survey, self._records(enumerate(dataset)), max_samples=max_samples)
+        # What was read counts, not where it lies: a moved file is the same input, a changed one is another.
+        digest = hashlib.sha256(self._column.encode())
+        survey = Survey(fingerprint="", items_total=None, size_bytes=self._size())
+        tally(survey, _seen(self._records(enumerate(dataset)), digest.update), max_samples=max_samples)
+        survey.fingerprint = f"sha256:{digest.hexdigest()}"
         return require_samples(survey, what=self._field)
 
     def read(self, items: range) -> Iterator[Record]:
@@ -100,8 +109,11 @@ class LibraryDataset:
         return self._records(islice(numbered, items.start, items.stop, items.step))
 
     def unchanged(self, *, size_bytes: int | None) -> bool:
-        """See `RecordSource.unchanged`: a pinned revision can't change; else there is no cheap way to know."""
-        return True
+        """See `RecordSource.unchanged`: of a hub's dataset there is no cheap way to know."""
+        return size_bytes == self._size()
+
+    def _size(self) -> int | None:
+        return local_size(self._arguments["data_files"]) if "data_files" in self._arguments else None
 
     def _records(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[Record]:
         for item, row in rows:
@@ -117,9 +129,18 @@ class LibraryDataset:
         datasets.disable_progress_bars()
         try:
             return datasets.load_dataset(**self._arguments, streaming=True)
+        except ConnectionError as error:
+            raise Unavailable(f"{self._field}: {_first_line(error)}") from error
         except Exception as error:  # the library's errors have no base of their own
             what = self._arguments.get("data_files") or self._arguments["path"]
             raise BadInput(f"{self._field}: {what}: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _seen(records: Iterator[Record], tell: Callable[[bytes], object]) -> Iterator[Record]:
+    for record in records:
+        text = record.text if record.failure is None else record.failure
+        tell(f"\n{record.failure is None} {len(text)} {text}".encode("utf-8", "surrogatepass"))
+        yield record
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +21,18 @@ from pathlib import Path
 from shardwise_api.common import Retry
 from shardwise_api.status import Failure
 from shardwise_api.wire import Environment, ExitCode, Step, StepFailure
-from shardwise_operator.core.observed import JobState, JobView
+from shardwise_operator.core.conditions import shortened
+from shardwise_operator.core.observed import FAILED_INDEXES, JobState, JobView
 
 from .workdir import Workdir
 
-BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 30.0
+BACKOFF_SECONDS = 0.1
+LONGEST_BACKOFF_SECONDS = 5.0
+"""Shorter than the Job controller's: there is no API server to spare, and a person waits."""
+MAX_FAILURES = 10
+KILL_SECONDS = 5.0
+"""A killed process is gone in no time, unless it hangs in the kernel."""
+WORKER = (sys.executable, "-m", "shardwise_jobs")
 
 
 @dataclass(slots=True)
@@ -36,6 +43,7 @@ class _Index:
     attempts: int = 0
     not_before: float = 0.0
     process: subprocess.Popen[bytes] | None = None
+    told_to_end: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +57,10 @@ class LocalJob:
     workdir: Workdir
     document: Path
     environment: Mapping[str, str]
+    command: Sequence[str] = WORKER
+    backoff_seconds: float = BACKOFF_SECONDS
     failures: list[Failure] = field(default_factory=list)
+    """The last few failed attempts, newest last."""
     _indexes: dict[int, _Index] = field(default_factory=dict)
     _waiting: list[int] = field(default_factory=list)
     _completed: set[int] = field(default_factory=set)
@@ -89,7 +100,7 @@ class LocalJob:
         if self._state is not JobState.RUNNING:
             return
         if len(self._completed) + len(self._failed) == self.completions:
-            self._end(JobState.FAILED if self._failed else JobState.COMPLETE, reason="FailedIndexes")
+            self._end(JobState.FAILED if self._failed else JobState.COMPLETE, reason=FAILED_INDEXES)
             return
         now = time.monotonic()
         free = self.parallelism - len(self._running())
@@ -109,8 +120,12 @@ class LocalJob:
             self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End all workers at once; blocks that were not committed are worked again one day."""
+        """End all workers at once and see them gone; blocks that were not committed are worked again one day."""
         self._signal(signal.SIGKILL)
+        for index in self._running():
+            assert index.process is not None
+            with suppress(subprocess.TimeoutExpired):
+                index.process.wait(KILL_SECONDS)
 
     @property
     def alive(self) -> bool:
@@ -131,13 +146,14 @@ class LocalJob:
     def _start(self, number: int) -> None:
         index = self._index(number)
         index.attempts += 1
+        index.told_to_end = False
         self._waiting.remove(number)
         self._started = self._started or datetime.now(UTC)
         message = self.workdir.termination_log(self.step, number)
         message.unlink(missing_ok=True)
         with self.workdir.log(self.step, number, index.attempts).open("ab") as log:
             index.process = subprocess.Popen(
-                [sys.executable, "-m", "shardwise_jobs"],
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -159,28 +175,29 @@ class LocalJob:
             if index.process is None or (code := index.process.poll()) is None:
                 continue
             index.process = None
-            self._ended_with(number, index, code)
+            # In the words of a pod: the code of a process that a signal ended.
+            self._ended_with(number, index, code if code >= 0 else 128 - code)
 
     def _ended_with(self, number: int, index: _Index, code: int) -> None:
         message = self._read_message(number)
         if code == ExitCode.DONE:
             self._completed.add(number)
-            self._message = message
+            if not self._failed:
+                self._message = message
             return
         self._waiting.append(number)
         self._waiting.sort()
-        if self._state is not JobState.RUNNING:
-            # A worker that was asked to stop has not failed.
+        if index.told_to_end or self._state is JobState.FAILED:
+            # A worker that was asked to stop has not failed, even if the Job goes on by now.
             return
         told = _told(message, code)
-        self.failures.append(
-            Failure(
-                shard=number if self.step is Step.WORK else None,
-                exit_code=code if code >= 0 else 128 - code,
-                reason=told.reason,
-                message=told.message[:1024],
-            )
+        failure = Failure(
+            shard=number if self.step is Step.WORK else None,
+            exit_code=code,
+            reason=told.reason,
+            message=shortened(told.message),
         )
+        self.failures = [*self.failures, failure][-MAX_FAILURES:]
         if code in self.retry.non_retriable_exit_codes:
             self._give_up(number, told)
             self._end(JobState.FAILED, reason="PodFailurePolicy" if self.step is Step.WORK else told.reason)
@@ -194,7 +211,7 @@ class LocalJob:
                 self._end(JobState.FAILED, reason="MaxFailedIndexesExceeded")
                 self._signal(signal.SIGTERM)
             return
-        delay = min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(index.failures, 10))
+        delay = min(LONGEST_BACKOFF_SECONDS, self.backoff_seconds * 2 ** min(index.failures, 10))
         index.not_before = time.monotonic() + random.uniform(delay / 2, delay)
 
     def _give_up(self, number: int, told: StepFailure) -> None:
@@ -204,7 +221,7 @@ class LocalJob:
 
     def _read_message(self, number: int) -> str:
         try:
-            return self.workdir.termination_log(self.step, number).read_text(encoding="utf-8")
+            return self.workdir.termination_log(self.step, number).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
 
@@ -216,7 +233,16 @@ class LocalJob:
     def _signal(self, number: signal.Signals) -> None:
         for index in self._running():
             assert index.process is not None
-            index.process.send_signal(number)
+            # One that ended by itself just before has its own reason.
+            if index.process.poll() is None:
+                index.told_to_end = True
+                index.process.send_signal(number)
+
+
+_SIGNALS: dict[int, str] = {
+    int(number): number.name if isinstance(number, signal.Signals) else f"signal {number}"
+    for number in signal.valid_signals()
+}
 
 
 def _told(message: str, code: int) -> StepFailure:
@@ -225,6 +251,6 @@ def _told(message: str, code: int) -> StepFailure:
             return StepFailure.model_validate_json(message)
         except ValueError:
             pass
-    if code < 0:
-        return StepFailure(reason="Killed", message=f"the worker was ended by {signal.Signals(-code).name}")
+    if code - 128 in _SIGNALS:
+        return StepFailure(reason="Killed", message=f"the worker was ended by {_SIGNALS[code - 128]}")
     return StepFailure(reason="WorkerFailed", message=f"the worker left with exit code {code}; its log says more")

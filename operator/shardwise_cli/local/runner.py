@@ -146,8 +146,8 @@ class LocalRunner:
         job.tick()
 
 
-_ONE_STEP = Retry(per_shard=2)
-"""Prepare and finalize are one worker each; an error that a retry may mend gets two more attempts."""
+_ONE_STEP = Retry(per_shard=1)
+"""Prepare and finalize are one worker each; what a retry may mend gets one more, after the worker's own."""
 
 
 def local_parallelism(run: Run, wanted: int) -> int:

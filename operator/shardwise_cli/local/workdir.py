@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from shardwise_api.status import RunStatus
 from shardwise_api.wire import ProgressReport, RunDocument, Step
@@ -80,8 +81,9 @@ class Workdir:
         found = {}
         for path in self.progress.glob("shard-*.json"):
             try:
-                report = ProgressReport.model_validate(json.loads(path.read_bytes()))
-            except FileNotFoundError:
+                report = ProgressReport.model_validate_json(path.read_bytes())
+            except (FileNotFoundError, ValidationError):
+                # Progress is never a reason to fail: the next report replaces this one.
                 continue
             if report.run == run:
                 found[report.shard] = report

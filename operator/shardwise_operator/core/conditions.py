@@ -1,10 +1,23 @@
-"""Conditions: set in place, with a transition time that moves only when the status does."""
+"""Conditions: set in place, with a transition time that moves only when the status does.
+
+Reasons and messages may come from a worker, and what a worker says must never be what a status can't hold.
+"""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from shardwise_api.status import Condition, ConditionType, RunStatus
+
+MAX_MESSAGE_CHARACTERS = 1024
+"""A run's status stays small, whatever a worker has to say; its log has all of it."""
+_REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]{0,254}[A-Za-z0-9_])?")
+
+
+def shortened(text: str, *, limit: int = MAX_MESSAGE_CHARACTERS) -> str:
+    """Return a text of at most `limit` characters, cut where it is longer."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def set_condition(
@@ -17,8 +30,8 @@ def set_condition(
     condition = Condition(
         type=type_,
         status="True" if value else "False",
-        reason=reason,
-        message=message,
+        reason=reason if _REASON.fullmatch(reason) else "Unknown",
+        message=shortened(message),
         last_transition_time=now if known is None or moved else known.last_transition_time,
         observed_generation=status.observed_generation,
     )

@@ -20,6 +20,10 @@ class JobState(StrEnum):
     FAILED = "Failed"
 
 
+FAILED_INDEXES = "FailedIndexes"
+"""A Job's reason when all its indexes are over and some failed for good; any other failure came before that."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
     """One child Job: of `prepare` and `finalize` (one index) or of the shards."""
@@ -33,7 +37,7 @@ class JobView:
     reason: str = ""
     """Why it failed, in the Job's words: BackoffLimitExceeded, MaxFailedIndexesExceeded, PodFailurePolicy, …"""
     message: str = ""
-    """Termination message of the last pod that ended."""
+    """Termination message of the last pod that ended; a Job is shown complete only together with it."""
     started: datetime | None = None
     ended: datetime | None = None
 

@@ -18,8 +18,8 @@ from shardwise_api.status import ConditionType, Result, RunStatus
 from shardwise_api.wire import PrepareResult, RunDocument, RunResult, Step, StepFailure, WorkedResult
 
 from .actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
-from .conditions import set_condition
-from .observed import JobState, JobView, Observed
+from .conditions import set_condition, shortened
+from .observed import FAILED_INDEXES, JobState, JobView, Observed
 from .report import describe
 
 M = TypeVar("M", PrepareResult, RunResult)
@@ -42,8 +42,10 @@ class _Ending:
 def plan(run: Run, observed: Observed) -> Plan:
     """Return actions and status for a run as it is observed; `run.status` is what was said of it before."""
     status = (run.status or RunStatus()).model_copy(deep=True)
+    status.observed_generation = run.metadata.generation or status.observed_generation
     if status.finished:
-        return Plan(actions=_after_end(run, status, observed.now), status=status)
+        # Asked again for as long as a Job still runs: the first time may have been lost.
+        return Plan(actions=(*_stop_all(observed), *_after_end(run, status, observed.now)), status=status)
     if status.start_time is None:
         status.start_time = observed.now
     set_condition(status, ConditionType.ACCEPTED, value=True, reason="Valid", now=observed.now)
@@ -53,12 +55,13 @@ def plan(run: Run, observed: Observed) -> Plan:
     finished = _result(RunResult, end)
     ending = _ending(run, observed, status)
     actions: tuple[Action, ...]
-    if ending is not None:
-        actions = _stop_all(observed)
-        _fail(status, ending, now=observed.now)
-    elif finished is not None:
+    if finished is not None:
+        # Before any deadline: a run that has its result is not failed by being looked at late.
         actions = ()
         _complete(status, finished, already=prepared is not None and prepared.already_complete, now=observed.now)
+    elif ending is not None:
+        actions = _stop_all(observed)
+        _fail(status, ending, now=observed.now)
     elif run.spec.suspend or observed.interrupted:
         actions = tuple(SuspendJob(step=step) for step, job in observed.jobs.items() if job.state is JobState.RUNNING)
     else:
@@ -108,9 +111,10 @@ def run_document(run: Run, *, prepared: PrepareResult | None = None) -> RunDocum
 def _work_is_done(run: Run, work: JobView) -> bool:
     if work.state is JobState.COMPLETE:
         return True
-    # A Job with a failed index fails as a whole; the run tolerates as many as it was told to.
-    over = len(work.completed) + len(work.failed) == work.completions
-    return work.state is JobState.FAILED and over and len(work.failed) <= run.spec.retry.max_failed_shards
+    # A Job with a failed index fails as a whole once all are over; the run tolerates as many as it was told to. A Job
+    # that failed for another reason (an exit code that is never retried) did so at once.
+    tolerated = len(work.failed) <= run.spec.retry.max_failed_shards
+    return work.state is JobState.FAILED and work.reason == FAILED_INDEXES and tolerated
 
 
 def _ending(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:
@@ -122,28 +126,53 @@ def _ending(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:
         if step is Step.WORK:
             if _work_is_done(run, job):
                 continue
-            failed = f"shards {indexes.to_text(job.failed)} failed" if job.failed else "the work step failed"
+            numbers = shortened(indexes.to_text(job.failed), limit=200)
+            failed = f"shards {numbers} failed" if numbers else "the work step failed"
             told = _failure(job)
             return _Ending(reason=job.reason or "ShardsFailed", message=f"{failed}: {told.message}".rstrip(": "))
         told = _failure(job)
         return _Ending(reason=told.reason, message=f"{step}: {told.message}")
-    return _deadline(run, observed, status)
+    return (
+        _unreadable(PrepareResult, Step.PREPARE, observed)
+        or _unreadable(RunResult, Step.FINALIZE, observed)
+        or _deadline(run, observed, status)
+    )
+
+
+def _unreadable(model: type[M], step: Step, observed: Observed) -> _Ending | None:
+    job = observed.jobs.get(step)
+    if job is None or job.state is not JobState.COMPLETE or _result(model, job) is not None:
+        return None
+    told = shortened(job.message, limit=200)
+    return _Ending(reason="InvalidResult", message=f"{step}: the worker's result can't be read: {told!r}")
 
 
 def _deadline(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:
-    assert status.start_time is not None
-    running = observed.now - status.start_time
+    since = _counting_since(run, observed, status)
+    if since is None:
+        return None
+    running = observed.now - since
     limit = run.spec.active_deadline_seconds
     if limit is not None and running > timedelta(seconds=limit):
         return _Ending(reason="DeadlineExceeded", message=f"spec.activeDeadlineSeconds: {limit} s are over")
     limit = run.spec.start_deadline_seconds
     work = observed.jobs.get(Step.WORK)
     started = any(job.active or job.started for job in observed.jobs.values()) or (work is not None and work.completed)
-    if limit is not None and not started and not run.spec.suspend and running > timedelta(seconds=limit):
+    if limit is not None and not started and running > timedelta(seconds=limit):
         return _Ending(
             reason="StartDeadlineExceeded", message=f"spec.startDeadlineSeconds: no worker ran within {limit} s"
         )
     return None
+
+
+def _counting_since(run: Run, observed: Observed, status: RunStatus) -> datetime | None:
+    """Return since when the deadlines count: as those of a Job, they stop with a suspension and begin anew after it."""
+    if run.spec.suspend or observed.interrupted:
+        return None
+    suspended = status.condition(ConditionType.SUSPENDED)
+    if suspended is None:
+        return status.start_time
+    return observed.now if suspended.status == "True" else suspended.last_transition_time
 
 
 def _failure(job: JobView) -> StepFailure:
@@ -154,9 +183,13 @@ def _failure(job: JobView) -> StepFailure:
 
 
 def _result(model: type[M], job: JobView | None) -> M | None:
+    """Return a step's result, None when there is none yet or when it can't be read (a kubelet cuts long messages)."""
     if job is None or job.state is not JobState.COMPLETE:
         return None
-    return model.model_validate_json(job.message)
+    try:
+        return model.model_validate_json(job.message)
+    except ValidationError:
+        return None
 
 
 def _stop_all(observed: Observed) -> tuple[Action, ...]:

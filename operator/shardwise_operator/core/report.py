@@ -24,7 +24,7 @@ def describe(
     _shards(run, status, observed)
     _items(status, observed, prepared, result)
     _progress(status, observed, prepared)
-    status.failures = list(observed.failures[-MAX_FAILURES:])
+    _failures(status, observed)
     _conditions(run, status, observed)
     status.phase = _phase(run, status, observed, prepared)
 
@@ -38,7 +38,8 @@ def _shards(run: Run, status: RunStatus, observed: Observed) -> None:
         return
     status.shards = ShardStatus(
         total=total,
-        active=work.active,
+        # What still runs at the end is being stopped.
+        active=0 if status.finished else work.active,
         succeeded=len(work.completed),
         failed=len(work.failed),
         completed_indexes=indexes.to_text(work.completed),
@@ -47,9 +48,17 @@ def _shards(run: Run, status: RunStatus, observed: Observed) -> None:
 
 
 def _items(status: RunStatus, observed: Observed, prepared: PrepareResult | None, result: RunResult | None) -> None:
-    counted = result.items if result is not None else _sum(observed)
+    counted = result.items if result is not None else _at_least(status.items, _sum(observed))
     total = status.items.total if prepared is None else prepared.items_total
     status.items = ItemStatus(total=total, done=counted.done, failed=counted.failed, skipped=counted.skipped)
+
+
+def _at_least(known: ItemStatus, seen: ItemCounts) -> ItemCounts:
+    # Only committed items are counted, so less than before means that reports are missing: those of shards that had
+    # ended before the operator started again.
+    return ItemCounts(
+        done=max(known.done, seen.done), failed=max(known.failed, seen.failed), skipped=max(known.skipped, seen.skipped)
+    )
 
 
 def _sum(observed: Observed) -> ItemCounts:
@@ -73,23 +82,30 @@ def _progress(status: RunStatus, observed: Observed, prepared: PrepareResult | N
     remaining = None
     if rate and items.total is not None and not status.finished:
         remaining = round(max(0, items.total - seen) / rate)
-    moved = max((report.time for report in observed.progress.values()), default=None)
+    times = [report.time for report in observed.progress.values()]
+    if status.progress.last_updated_time is not None:
+        times.append(status.progress.last_updated_time)
     status.progress = Progress(
         percent=percent,
         rate_per_second=None if rate is None else round(rate, 2),
         estimated_remaining_seconds=remaining,
-        last_updated_time=moved or status.progress.last_updated_time,
+        last_updated_time=max(times, default=None),
     )
 
 
 def _rate(observed: Observed) -> float | None:
-    """Return items per second over the shards at work, each since its attempt began; a resumed item isn't counted."""
+    """Return items per second, resumed ones not counted: of the shards at work, or of all over the time of the work."""
     work = observed.jobs.get(Step.WORK)
-    if work is None:
+    if work is None or work.state is JobState.SUSPENDED:
         return None
+    if work.state is not JobState.RUNNING:
+        if work.started is None or work.ended is None or work.ended <= work.started:
+            return None
+        items = sum(max(0, report.items.all - report.resumed) for report in observed.progress.values())
+        return items / (work.ended - work.started).total_seconds() or None
     total = 0.0
     for shard, report in observed.progress.items():
-        if shard in work.completed and work.state is JobState.RUNNING:
+        if shard in work.completed or shard in work.failed:
             continue
         seconds = (report.time - report.attempt_started).total_seconds()
         items = report.items.all - report.resumed
@@ -101,21 +117,10 @@ def _rate(observed: Observed) -> float | None:
 def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:
     now = observed.now
     suspended = (run.spec.suspend or observed.interrupted) and not status.finished
-    reason = "Interrupted" if observed.interrupted else "SuspendRequested" if suspended else "NotSuspended"
+    asked = "Interrupted" if observed.interrupted else "SuspendRequested"
+    reason = asked if suspended else "NotSuspended"
     set_condition(status, ConditionType.SUSPENDED, value=suspended, reason=reason, now=now)
-    work = observed.jobs.get(Step.WORK)
-    wanted = 0
-    if work is not None and work.state is JobState.RUNNING:
-        wanted = min(work.parallelism, work.completions - len(work.completed) - len(work.failed))
-        ready = work.active >= wanted
-        set_condition(
-            status,
-            ConditionType.PODS_READY,
-            value=ready,
-            reason="AllRunning" if ready else "WaitingForPods",
-            message="" if ready else f"{work.active} of {wanted} workers run",
-            now=now,
-        )
+    _pods_ready(status, observed, suspended=suspended)
     if status.finished:
         value, reason = False, "Finished"
     elif suspended:
@@ -127,12 +132,35 @@ def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:
     set_condition(status, ConditionType.PROGRESSING, value=value, reason=reason, now=now)
 
 
+def _pods_ready(status: RunStatus, observed: Observed, *, suspended: bool) -> None:
+    running = [job for job in observed.jobs.values() if job.state is JobState.RUNNING]
+    if status.finished or suspended:
+        ready, reason, message = False, "Finished" if status.finished else "Suspended", ""
+    elif running:
+        active = sum(job.active for job in running)
+        wanted = sum(min(job.parallelism, job.completions - len(job.completed) - len(job.failed)) for job in running)
+        ready = active >= wanted
+        reason = "AllRunning" if ready else "WaitingForPods"
+        message = "" if ready else f"{active} of {wanted} workers run"
+    else:
+        return
+    set_condition(status, ConditionType.PODS_READY, value=ready, reason=reason, message=message, now=observed.now)
+
+
+def _failures(status: RunStatus, observed: Observed) -> None:
+    # Pods are swept away sooner than runs are: what was listed once stays, until newer ones push it out.
+    kept = [failure for failure in status.failures if failure not in observed.failures]
+    status.failures = [*kept, *observed.failures][-MAX_FAILURES:]
+
+
 def _stalled(status: RunStatus, observed: Observed) -> bool:
     work = observed.jobs.get(Step.WORK)
     if work is None or work.state is not JobState.RUNNING:
         return False
-    last = status.progress.last_updated_time or work.started
-    return last is not None and observed.now - last > STALLED_AFTER
+    suspended = status.condition(ConditionType.SUSPENDED)
+    resumed = None if suspended is None else suspended.last_transition_time
+    moved = [time for time in (status.progress.last_updated_time, work.started, resumed) if time is not None]
+    return bool(moved) and observed.now - max(moved) > STALLED_AFTER
 
 
 def _phase(run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None) -> Phase:

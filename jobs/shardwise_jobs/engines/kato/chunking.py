@@ -8,6 +8,7 @@ MIN_CHUNK = 3
 """Fewer tokens than these make no chunk of their own."""
 
 _SENTENCE_ENDS = frozenset(".!?")
+_WORD_STARTS = ("Ġ", "▁")
 
 
 def chunk_sizes(tokens: int, size: int) -> list[int]:
@@ -37,13 +38,19 @@ def chunks(tokens: Sequence[str], size: int) -> list[list[str]]:
     return cut
 
 
-def sentences(tokens: Sequence[str], *, minimum: int) -> list[list[str]]:
+def marks_word_starts(tokens: Sequence[str]) -> bool:
+    """Say whether some token leads with the mark of a word's start: `Ġ` or `▁` (byte-level and sentence-piece BPE)."""
+    return any(token.startswith(_WORD_STARTS) for token in tokens)
+
+
+def sentences(tokens: Sequence[str], *, minimum: int, marks_starts: bool | None = None) -> list[list[str]]:
     """Cut tokens after `.`, `!` or `?` where the next token starts a word; pieces under `minimum` tokens are dropped.
 
-    A token starts a word when it leads with `Ġ` or `▁` (byte-level and sentence-piece BPE), or, where the
-    tokenizer marks continuations instead, when it does not lead with `##`.
+    A token starts a word when it leads with the mark of one, or, where the tokenizer marks continuations instead, when
+    it does not lead with `##`. Which of the two holds is a matter of the tokenizer; told by the tokens when None.
     """
-    marks_starts = any(token.startswith(("Ġ", "▁")) for token in tokens)
+    if marks_starts is None:
+        marks_starts = marks_word_starts(tokens)
     pieces: list[list[str]] = []
     current: list[str] = []
     for position, token in enumerate(tokens):
@@ -58,4 +65,4 @@ def sentences(tokens: Sequence[str], *, minimum: int) -> list[list[str]]:
 
 
 def _starts_word(token: str, marks_starts: bool) -> bool:
-    return token.startswith(("Ġ", "▁")) if marks_starts else not token.startswith("##")
+    return token.startswith(_WORD_STARTS) if marks_starts else not token.startswith("##")

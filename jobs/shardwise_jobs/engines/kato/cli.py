@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import NoReturn
 
 import click
 
@@ -40,11 +42,34 @@ def patterns(uri: str, knowledge_base: str) -> None:
             sys.stdout.writelines(digest_lines(node, frequencies))
 
 
+@kato.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, help="0 picks a free one; it is printed.")
+@click.option("--store", "uri", default="sqlite:///patterns.db", show_default=True, help="Where patterns are kept.")
+def serve(host: str, port: int, uri: str) -> None:
+    """Serve the KATO protocol over a pattern store, until SIGTERM or Ctrl-C.
+
+    Settings come from the environment: KATO_BATCH_SIZE, CONNECTION_POOL_SIZE, REQUEST_TIMEOUT, SESSION_TTL,
+    SESSION_AUTO_EXTEND, SERVICE_NAME, LOG_LEVEL, KATO_EXTENSIONS; GET /status shows what is in force.
+    """
+    from .server.run import serve as serve_until_told
+    from .server.settings import Settings
+
+    try:
+        serve_until_told(host=host, port=port, store_uri=uri, settings=Settings.from_environment(os.environ))
+    except WorkError as error:
+        _give_up(error)
+
+
+def _give_up(error: WorkError) -> NoReturn:
+    click.echo(str(error), err=True)
+    sys.exit(error.exit_code)
+
+
 @contextmanager
 def _opened(uri: str) -> Iterator[PatternStore]:
     try:
         with closing(open_store(uri, read_only=True)) as store:
             yield store
     except WorkError as error:
-        click.echo(str(error), err=True)
-        sys.exit(error.exit_code)
+        _give_up(error)

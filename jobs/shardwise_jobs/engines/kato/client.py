@@ -98,8 +98,8 @@ class KatoClient:
             body["ttl_seconds"] = self._ttl_seconds
         answer = self._wire.call("POST", "/sessions", body=body, repeatable=True)
         session = str(answer["session_id"])
-        shown = answer.get("session_config") or {}
-        dropped = [key for key in _CONFIRMED_KEYS if shown.get(key) != config[key]]
+        shown = answer.get("session_config")
+        dropped = [key for key in _CONFIRMED_KEYS if shown is not None and shown.get(key) != config[key]]
         if dropped:
             # Servers exist that answer 200 and drop the whole configuration when they dislike one value.
             self._left_behind.append(session)

@@ -1,6 +1,7 @@
 """A ledger in files, for runs that have no database of their own: a KATO server learns, the output folder remembers.
 
-One JSON-lines file per shard, replaced as a whole: on a disk by rename, on an object store by one PUT.
+One JSON-lines file per run and shard, replaced as a whole: on a disk by rename, on an object store by one PUT. Runs
+that share an output folder have ledgers of their own, so that none can lose another's.
 """
 
 from __future__ import annotations
@@ -15,17 +16,16 @@ from .stores.mapping import record_from_row, record_to_row
 
 
 class FileLedger:
-    """Ledger rows of one run under `<output>/ledger/`."""
+    """Ledger rows of one run under `<output>/ledger/<run>/`."""
 
     def __init__(self, *, output: OutputFolder, run: str) -> None:
-        self._folder = output.child("ledger")
-        self._run = run
+        self._folder = output.child(f"ledger/{run}")
 
     def records(self, shard: int) -> list[BlockRecord]:
-        """Return a shard's rows in order of block; rows of another run of the same folder don't count."""
-        text = self._folder.read_text(f"shard-{shard}.jsonl")
-        rows = (record_from_row(json.loads(line)) for line in (text or "").splitlines())
-        return [record for record in rows if record.run == self._run]
+        """Return a shard's rows in order of block."""
+        text = self._folder.read_text(f"shard-{shard}.jsonl") or ""
+        # Not splitlines: a reason may hold one of the separators that only Unicode knows.
+        return [record_from_row(json.loads(line)) for line in text.split("\n") if line]
 
     def last_block(self, shard: int) -> int:
         """Return the number of the last committed block, -1 when there is none."""
@@ -39,15 +39,15 @@ class FileLedger:
 
     def announce(self, *, shard: int, block: int) -> None:
         """Note that a block is about to be sent to where a repetition can't be told from the first time."""
-        self._folder.write_text(f"shard-{shard}.intent", json.dumps({"run": self._run, "block": block}))
+        self._folder.write_text(f"shard-{shard}.intent", json.dumps({"block": block}))
 
     def begun_block(self, shard: int) -> int | None:
         """Return the block that was announced last and never got its row: nobody knows how much of it counts."""
         text = self._folder.read_text(f"shard-{shard}.intent")
-        note = json.loads(text) if text else {}
-        if note.get("run") != self._run or note["block"] <= self.last_block(shard):
+        if text is None:
             return None
-        return int(note["block"])
+        block = int(json.loads(text)["block"])
+        return block if block > self.last_block(shard) else None
 
     def all_records(self, *, shards: int) -> Iterator[BlockRecord]:
         """Yield the rows of all shards by shard, then block."""

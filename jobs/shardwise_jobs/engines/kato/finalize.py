@@ -16,7 +16,7 @@ from shardwise_api import indexes
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.sharding import shard_items
-from shardwise_api.wire import ItemCounts, ItemFailure, Metric, RunResult, WorkedResult
+from shardwise_api.wire import MAX_METRICS, ItemCounts, ItemFailure, Metric, RunResult, WorkedResult
 from shardwise_jobs.blocks import count
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import TooManyFailedItems, WorkError
@@ -141,7 +141,10 @@ def finalize(*, context: Context, spec: TrainingRunSpec, kato: KatoSpec, place: 
         uri=uri,
         items=done.items,
         failures=[ItemFailure(item=item, reason=reason[:160]) for item, reason in done.failures[:5]],
-        metrics=[Metric(name=name, value=value) for name, value in statistics.items() if value is not None],
+        # Of a tall hierarchy the summary file alone has all.
+        metrics=[Metric(name=name, value=value) for name, value in statistics.items() if value is not None][
+            :MAX_METRICS
+        ],
         summary=short,
         warnings=warnings,
     )

@@ -7,11 +7,11 @@ name crosses samples, and therefore neither order nor sharding can change what i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shardwise_api.kato import TextStructure
 
-from .chunking import chunk_sizes, sentences
+from .chunking import chunk_sizes, marks_word_starts, sentences
 from .names import pattern_hash, wire_name
 from .segmentation import paragraphs
 from .stores.base import Events, Learned
@@ -40,6 +40,11 @@ class Hierarchy:
     structure: TextStructure = TextStructure.SIMPLE
     min_sentence_tokens: int | None = None
     """Node0 cuts at sentences instead of at its chunk size when this is set."""
+    _marks_starts: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Asked of the tokenizer, since a paragraph of a single long word shows no mark.
+        object.__setattr__(self, "_marks_starts", marks_word_starts(self.tokenize("a a")))
 
     def learn(self, *, item: int, text: str) -> SampleTree:
         """Return everything that learning `text` as one book of its own teaches."""
@@ -59,7 +64,7 @@ class Hierarchy:
             return _spans(chunk_sizes(len(tokens), self.chunk_sizes[0]))
         spans = []
         position = 0
-        for piece in sentences(tokens, minimum=1):
+        for piece in sentences(tokens, minimum=1, marks_starts=self._marks_starts):
             if len(piece) >= self.min_sentence_tokens:
                 spans.append((position, position + len(piece)))
             position += len(piece)

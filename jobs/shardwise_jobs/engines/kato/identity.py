@@ -55,7 +55,7 @@ class RunIdentity:
         then = json.loads(recorded)
         names = sorted({*then, *self.fields})
         changed = [
-            f"{name}: {then.get(name)!r} then, {self.fields.get(name)!r} now"
+            f"{name}: {_short(then.get(name))} then, {_short(self.fields.get(name))} now"
             for name in names
             if then.get(name) != self.fields.get(name)
         ]
@@ -64,3 +64,8 @@ class RunIdentity:
                 "this run was begun with other settings, and going on would count wrongly; give it another "
                 f"metadata.name to train it as a run of its own ({'; '.join(changed)})"
             )
+
+
+def _short(value: object) -> str:
+    # Of a digest the first digits tell two apart.
+    return f"{value[:19]}…" if isinstance(value, str) and value.startswith("sha256:") else repr(value)

@@ -145,7 +145,7 @@ class RestTransport:
 
     @property
     def statistics(self) -> dict[str, int]:
-        """What it took so far; `learningCalls` leaves out everything but observe-sequence, and its retries."""
+        """What it took so far; `learningCalls` are those that teach; a guarded one's repeats are `retries` only."""
         return {
             "calls": self._wire.statistics.calls,
             "learningCalls": self._learning_calls,

@@ -123,9 +123,16 @@ class Wire:
             headers=None if content is None else {"content-type": "application/json"},
             timeout=_timeout(timeout_seconds or self.timeout_seconds),
         )
-        for attempt in self.retrying(again, attempts=attempts):
-            with attempt:
-                return self._once(request)
+        tries = 0
+        try:
+            for attempt in self.retrying(again, attempts=attempts):
+                with attempt:
+                    tries += 1
+                    return self._once(request)
+        except (Unreachable, LostAnswer) as error:
+            if tries > 1:
+                raise type(error)(f"{error} ({tries} tries)") from error
+            raise
         raise AssertionError("a retry loop either returns or raises")
 
     def retrying(self, errors: tuple[type[KatoError], ...], *, attempts: int | None = None) -> Retrying:
@@ -153,7 +160,7 @@ class Wire:
             answer = None
         if not isinstance(answer, dict):
             raise LostAnswer(
-                f"{self._named(request)}: answered {response.status_code} without a JSON object{_excerpt(response)}"
+                f"{_named(request)}: answered {response.status_code} without a JSON object{_excerpt(response)}"
             )
         return answer
 
@@ -184,18 +191,18 @@ class Wire:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise Unreachable(f"{self._named(request)}: no connection: {_reason(error)}") from error
+            raise Unreachable(f"{_named(request)}: no connection: {_reason(error)}") from error
         except httpx.TimeoutException as error:
             limit = request.extensions.get("timeout", {}).get("read", self.timeout_seconds)
-            raise LostAnswer(f"{self._named(request)}: no answer within {limit:g} s") from error
+            raise LostAnswer(f"{_named(request)}: no answer within {limit:g} s") from error
         except httpx.TransportError as error:
-            raise LostAnswer(f"{self._named(request)}: the connection broke: {_reason(error)}") from error
+            raise LostAnswer(f"{_named(request)}: the connection broke: {_reason(error)}") from error
 
     def _check(self, response: httpx.Response) -> None:
         if response.is_success:
             return
         status = response.status_code
-        what = f"{self._named(response.request)}: answered {status}{_excerpt(response)}"
+        what = f"{_named(response.request)}: answered {status}{_excerpt(response)}"
         if _is_concurrency_limit(response):
             raise Unreachable(what)
         if status >= httpx.codes.INTERNAL_SERVER_ERROR:
@@ -204,8 +211,10 @@ class Wire:
             raise SessionLost(what)
         raise Refused(what, status=status)
 
-    def _named(self, request: httpx.Request) -> str:
-        return f"{request.method} {request.url.copy_with(userinfo=b'')}"
+
+def _named(request: httpx.Request) -> str:
+    # A password in the URL is not for logs.
+    return f"{request.method} {request.url.copy_with(userinfo=b'')}"
 
 
 def _timeout(seconds: float) -> httpx.Timeout:

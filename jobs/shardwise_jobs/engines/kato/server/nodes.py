@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from shardwise_jobs.errors import WorkError
 
 from ..names import bare_name, processor_id
 from ..stores.base import Events, Guard, Learned, Pattern
@@ -50,7 +53,9 @@ class Node:
             before = self._version()
             applied = self._write(batch=batch, guard=guard, persistence=persistence)
             if applied and before == self._recall.version:
-                self._follow(self._recall, batch=batch)
+                # The batch is in the store: that it can't be read back now must not look like a failed learn.
+                with suppress(WorkError):
+                    self._follow(self._recall, batch=batch)
             return applied
 
     def _write(self, *, batch: Sequence[Learned], guard: Guard | None, persistence: int) -> bool:

@@ -170,6 +170,10 @@ class PatternStore(Protocol):
 class StoreError(WorkError):
     """The store answered something that a retry won't mend."""
 
+    reason = "StoreError"
+
 
 class StoreUnavailable(StoreError):
     """The store can't be reached, or is busy: worth a retry with backoff."""
+
+    reason = "StoreUnavailable"

@@ -1,4 +1,4 @@
-"""Real servers that integration tests share: one of each per test run."""
+"""Real servers that tests share: one of each per test run."""
 
 from __future__ import annotations
 

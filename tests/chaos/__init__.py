@@ -1,0 +1,1 @@
+"""Tests that break things at random moments and look at the result."""

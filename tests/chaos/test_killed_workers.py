@@ -1,0 +1,86 @@
+"""Workers are killed at random moments, over and over: the digest is that of an undisturbed run, to the last count."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.cli import Folder, finish
+from tests.support.expected import digest_of
+
+KILLS = 20
+
+
+def test_twenty_kills_change_nothing_in_an_embedded_store(tmp_path: Path) -> None:
+    def make(folder: Path) -> Folder:
+        made = Folder(path=folder, samples=2000)
+        made.manifest["spec"].update(
+            sharding={"strategy": "Chunked", "shards": 6, "parallelism": 3}, blockSize=10, retry={"perShard": 100}
+        )
+        return made
+
+    _kill_until_enough(tmp_path, make, samples=2000)
+
+
+@pytest.mark.mongo
+def test_twenty_kills_change_nothing_in_mongodb(tmp_path: Path, mongo_uri: str) -> None:
+    def make(folder: Path) -> Folder:
+        made = Folder(path=folder, samples=200)
+        made.manifest["spec"].update(
+            sharding={"strategy": "RoundRobin", "shards": 6, "parallelism": 3}, blockSize=4, retry={"perShard": 100}
+        )
+        made.kato["knowledgeBase"] = f"killed-{folder.name}"
+        made.kato["store"] = {"uri": mongo_uri}
+        made.manifest["metadata"]["name"] = f"killed-{folder.name}"
+        return made
+
+    _kill_until_enough(tmp_path, make, samples=200)
+
+
+def _kill_until_enough(tmp_path: Path, make: Callable[[Path], Folder], *, samples: int) -> None:
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    expected = digest_of(samples)
+    kills = runs = 0
+    while kills < KILLS:
+        runs += 1
+        place = tmp_path / f"r{runs}"
+        place.mkdir()
+        folder = make(place)
+        process = folder.start()
+        kills += _kill_workers(process.pid, chance)
+        done = finish(process)
+        told = f"seed {seed}, run {runs}, {kills} kills: {done.err[-2000:]}"
+        assert done.code == 0, told
+        assert done.status["result"]["digest"] == expected, told
+        assert done.status["items"] == {"total": samples, "done": samples, "failed": 0, "skipped": 0}, told
+        assert folder.digest_by_command() == expected, told
+        assert runs < 2 * KILLS, "runs end before anything can be killed"
+
+
+def _kill_workers(runner: int, chance: random.Random) -> int:
+    """Kill a random worker now and then, until the run is over; return how many were killed at work."""
+    kills = 0
+    parent = psutil.Process(runner)
+    while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(chance.uniform(0.05, 0.45))
+        try:
+            workers = [child for child in parent.children() if _at_work(child)]
+            if workers:
+                chance.choice(workers).kill()
+                kills += 1
+        except psutil.NoSuchProcess:
+            continue
+    return kills
+
+
+def _at_work(process: psutil.Process) -> bool:
+    try:
+        return process.environ().get("SHARDWISE_STEP") == "work" and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False

@@ -1,0 +1,1 @@
+"""The KATO session server over a real socket, as a process of its own."""

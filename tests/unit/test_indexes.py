@@ -1,0 +1,47 @@
+"""Interval text is Kubernetes' own format: what the Job controller writes is read, and written alike."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardwise_api.indexes import from_text, to_text
+
+
+@given(st.sets(st.integers(0, 10_000)))
+def test_a_set_survives_the_round_trip(indexes: set[int]) -> None:
+    assert from_text(to_text(indexes)) == indexes
+
+
+@given(st.lists(st.integers(0, 50)))
+def test_order_and_repetition_do_not_matter(indexes: list[int]) -> None:
+    assert to_text(indexes) == to_text(set(indexes))
+
+
+@pytest.mark.parametrize(
+    ("indexes", "text"),
+    [
+        (set(), ""),
+        ({0}, "0"),
+        ({3, 4}, "3,4"),
+        ({3, 4, 5}, "3-5"),
+        ({1, 3, 4, 5, 7}, "1,3-5,7"),
+        ({0, 1, 3, 4, 6}, "0,1,3,4,6"),
+        (set(range(10_000)), "0-9999"),
+    ],
+)
+def test_the_text_is_the_job_controllers(indexes: set[int], text: str) -> None:
+    assert to_text(indexes) == text
+    assert from_text(text) == indexes
+
+
+@pytest.mark.parametrize("shards", [10, 1000, 10_000])
+def test_a_run_in_progress_is_told_in_a_few_bytes(shards: int) -> None:
+    assert len(to_text(range(shards // 2))) < 12
+
+
+@pytest.mark.parametrize("text", ["a", "1-", "-1", "1-2-3", "5-3", "1;2", "1.5", "1, 2"])
+def test_what_is_no_interval_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="interval"):
+        from_text(text)

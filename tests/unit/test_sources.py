@@ -1,0 +1,450 @@
+"""Inputs as numbered records: item i is the same record in every pass, and a bad one costs itself and nothing else."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import tracemalloc
+import uuid
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardwise_api.common import Strategy
+from shardwise_api.kato import FileFormat
+from shardwise_api.sharding import shard_items
+from shardwise_jobs.errors import BadConfiguration, BadInput
+from shardwise_jobs.files import OutputFolder
+from shardwise_jobs.sources import LibraryDataset, LineFiles, Record, RecordSource
+
+LONG = "a text that is long enough"
+
+
+def _jsonl(*paths: Path, column: str = "text") -> LineFiles:
+    return LineFiles(uris=[str(path) for path in paths], format=FileFormat.JSONL, column=column)
+
+
+def _text(*paths: Path) -> LineFiles:
+    return LineFiles(uris=[str(path) for path in paths], format=FileFormat.TEXT, column="text")
+
+
+def _write(path: Path, *lines: bytes | str | dict[str, Any]) -> Path:
+    coded = (
+        line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+        for line in lines
+    )
+    path.write_bytes(b"".join(line + b"\n" for line in coded))
+    return path
+
+
+def _all(source: RecordSource) -> list[Record]:
+    return list(source.read(range(10**6)))
+
+
+def _failure(path: Path) -> str:
+    """Return why the middle one of three lines failed, the others being fine."""
+    before, broken, after = _all(_jsonl(path))
+    assert before.text == after.text == LONG
+    assert broken.item == 1
+    assert broken.failure is not None
+    assert not broken.too_short
+    survey = _jsonl(path).survey(max_samples=None)
+    assert (survey.items_total, survey.samples, survey.failed) == (3, 2, 1)
+    assert survey.failures == [(1, broken.failure)]
+    return broken.failure
+
+
+def _around(path: Path, line: bytes | str | dict[str, Any]) -> Path:
+    return _write(path, {"text": LONG}, line, {"text": LONG})
+
+
+class TestLines:
+    def test_a_line_is_an_item_numbered_over_all_files(self, tmp_path: Path) -> None:
+        first = _write(tmp_path / "1.jsonl", {"text": "one"}, {"text": "two"})
+        second = _write(tmp_path / "2.jsonl", {"text": "three", "other": 1})
+        assert _all(_jsonl(first, second)) == [
+            Record(item=0, text="one"),
+            Record(item=1, text="two"),
+            Record(item=2, text="three"),
+        ]
+
+    def test_a_last_line_needs_no_end(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_bytes(b"one\ntwo")
+        (tmp_path / "b.txt").write_bytes(b"three\r\n")
+        source = _text(tmp_path / "a.txt", tmp_path / "b.txt")
+        assert [record.text for record in _all(source)] == ["one", "two", "three"]
+
+    def test_text_files_keep_what_a_line_holds(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.txt", "  with spaces\t", '{"text": 1}', "naïve \u2028 日本")
+        assert [record.text for record in _all(_text(path))] == ["  with spaces\t", '{"text": 1}', "naïve \u2028 日本"]
+
+    @pytest.mark.parametrize("ending", ["gz", "bz2"])
+    def test_compressed_files_hold_the_same_items(self, ending: str, tmp_path: Path) -> None:
+        plain = _write(tmp_path / "a.jsonl", *({"text": f"{LONG} {number}"} for number in range(50)))
+        packed = tmp_path / f"a.jsonl.{ending}"
+        compress = gzip.compress if ending == "gz" else bz2.compress
+        packed.write_bytes(compress(plain.read_bytes()))
+        assert _all(_jsonl(packed)) == _all(_jsonl(plain))
+        assert _jsonl(packed).survey(max_samples=None).fingerprint == _jsonl(plain).survey(max_samples=None).fingerprint
+
+    @pytest.mark.parametrize("ending", ["gz", "bz2"])
+    def test_a_compressed_file_that_was_cut_off_is_bad_input(self, ending: str, tmp_path: Path) -> None:
+        whole = "".join(json.dumps({"text": f"{LONG} {number**9}"}) + "\n" for number in range(2000)).encode()
+        packed = (gzip.compress if ending == "gz" else bz2.compress)(whole)
+        path = tmp_path / f"cut.jsonl.{ending}"
+        path.write_bytes(packed[: len(packed) // 2])
+        with pytest.raises(BadInput, match=rf"uris: .*cut\.jsonl\.{ending}: the compressed file is broken"):
+            _jsonl(path).survey(max_samples=None)
+
+    def test_a_file_that_is_not_what_its_ending_says_is_bad_input(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.jsonl.gz", {"text": LONG})
+        with pytest.raises(BadInput, match=r"a\.jsonl\.gz: the compressed file is broken"):
+            _jsonl(path).survey(max_samples=None)
+
+    def test_files_come_by_uri_too(self) -> None:
+        folder = OutputFolder(f"memory://{uuid.uuid4().hex}")
+        uri = folder.write_text("a.jsonl", json.dumps({"text": LONG}) + "\n")
+        source = LineFiles(uris=[uri], format=FileFormat.JSONL, column="text")
+        survey = source.survey(max_samples=None)
+        assert (survey.samples, survey.size_bytes) == (1, None)
+        assert source.unchanged(size_bytes=None)
+
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(BadConfiguration, match=r"dataset\.files\.uris: .*nowhere\.jsonl: No such file"):
+            _jsonl(tmp_path / "nowhere.jsonl").survey(max_samples=None)
+
+
+class TestBrokenRecords:
+    @pytest.mark.parametrize("line", ['{"text": "cut', "no json", "[" * 100_000, '{"text": 1' + "0" * 5000 + "}"])
+    def test_a_broken_line_fails_alone(self, line: str, tmp_path: Path) -> None:
+        assert _failure(_around(tmp_path / "a.jsonl", line)).startswith("a.jsonl line 2: not JSON: ")
+
+    @pytest.mark.parametrize(("line", "kind"), [("[1]", "list"), ('"text"', "str"), ("null", "NoneType")])
+    def test_a_line_that_is_no_object_fails_alone(self, line: str, kind: str, tmp_path: Path) -> None:
+        assert _failure(_around(tmp_path / "a.jsonl", line)) == f"a.jsonl line 2: not a JSON object but {kind}"
+
+    def test_a_record_without_the_column_fails_and_names_those_it_has(self, tmp_path: Path) -> None:
+        path = _around(tmp_path / "a.jsonl", {"body": LONG, "id": 1})
+        assert _failure(path) == "a.jsonl line 2: no column 'text'; columns are 'body', 'id'"
+
+    def test_an_empty_record_fails(self, tmp_path: Path) -> None:
+        assert _failure(_around(tmp_path / "a.jsonl", {})) == "a.jsonl line 2: no column 'text'; columns are none"
+
+    @pytest.mark.parametrize(("value", "kind"), [(None, "null"), (1, "int"), (["a"], "list")])
+    def test_a_value_that_is_no_text_fails(self, value: object, kind: str, tmp_path: Path) -> None:
+        path = _around(tmp_path / "a.jsonl", {"text": value})
+        assert _failure(path) == f"a.jsonl line 2: column 'text' is {kind}, not text"
+
+    def test_bytes_that_are_not_utf8_fail_alone(self, tmp_path: Path) -> None:
+        path = _around(tmp_path / "a.jsonl", b'{"text": "caf\xe9 au lait"}')
+        assert _failure(path) == "a.jsonl line 2: not UTF-8: byte 0xe9"
+        plain = _write(tmp_path / "a.txt", LONG, b"caf\xe9 au lait", LONG)
+        assert [record.failure for record in _all(_text(plain))] == [None, "a.txt line 2: not UTF-8: byte 0xe9", None]
+
+    @pytest.mark.parametrize(
+        "line", [rb'{"text": "half \ud83d of a pair"}', b'{"text": "half \xed\xa0\xbd of a pair"}']
+    )
+    def test_half_a_surrogate_pair_fails_alone(self, line: bytes, tmp_path: Path) -> None:
+        path = _around(tmp_path / "a.jsonl", line)
+        assert _failure(path) == "a.jsonl line 2: column 'text' holds half a surrogate pair"
+
+    def test_a_missing_column_in_all_records_is_bad_input_that_says_what_there_is(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.jsonl", {"body": LONG}, {"body": LONG})
+        with pytest.raises(BadInput, match=r"2 records: 2 failed, .*no column 'text'; columns are 'body'"):
+            _jsonl(path).survey(max_samples=None)
+
+    def test_all_failures_are_counted_and_the_first_ten_are_listed(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.jsonl", {"text": LONG}, *["broken"] * 25)
+        survey = _jsonl(path).survey(max_samples=None)
+        assert survey.failed == 25
+        assert [item for item, _ in survey.failures] == list(range(1, 11))
+
+
+class TestSamples:
+    def test_a_blank_line_is_skipped_and_keeps_its_number(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.jsonl", {"text": LONG}, "", " \t", {"text": LONG})
+        survey = _jsonl(path).survey(max_samples=None)
+        assert (survey.items_total, survey.samples, survey.skipped, survey.failed) == (4, 2, 2, 0)
+        assert [record.item for record in _all(_jsonl(path)) if not record.too_short] == [0, 3]
+
+    @pytest.mark.parametrize(("text", "skipped"), [("x" * 10, 1), ("x" * 11, 0), (f"  {'x' * 10}  ", 1)])
+    def test_a_sample_has_more_than_ten_characters(self, text: str, skipped: int, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.jsonl", {"text": LONG}, {"text": text})
+        assert _jsonl(path).survey(max_samples=None).skipped == skipped
+
+    @pytest.mark.parametrize("lines", [[], [{"text": "short"}, {"text": "x" * 10}, ""]])
+    def test_nothing_to_learn_from_is_bad_input(self, lines: list[Any], tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.jsonl", *lines)
+        with pytest.raises(
+            BadInput, match=rf"no sample to learn from \({len(lines)} records: 0 failed, {len(lines)} sh"
+        ):
+            _jsonl(path).survey(max_samples=None)
+
+    def test_an_empty_file_among_others_is_none(self, tmp_path: Path) -> None:
+        empty, full = _write(tmp_path / "0.jsonl"), _write(tmp_path / "1.jsonl", {"text": LONG})
+        assert _all(_jsonl(empty, full, empty)) == [Record(item=0, text=LONG)]
+
+    def test_max_samples_counts_only_what_can_be_learned(self, tmp_path: Path) -> None:
+        lines: list[Any] = [{"text": "short"}, "broken", {"text": f"{LONG} 1"}, "", {"text": f"{LONG} 2"}]
+        path = _write(tmp_path / "a.jsonl", *lines, {"text": f"{LONG} 3"}, "broken")
+        survey = _jsonl(path).survey(max_samples=2)
+        assert (survey.items_total, survey.samples, survey.failed, survey.skipped) == (5, 2, 1, 2)
+
+    def test_more_samples_than_there_are_are_all(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.jsonl", {"text": LONG}, {"text": LONG})
+        survey = _jsonl(path).survey(max_samples=1000)
+        assert (survey.items_total, survey.samples) == (2, 2)
+
+
+class TestShards:
+    @given(
+        strategy=st.sampled_from(list(Strategy)),
+        shards=st.integers(1, 7),
+        files=st.lists(st.lists(st.text(alphabet="ab ", max_size=20), max_size=8), min_size=1, max_size=4),
+    )
+    def test_shards_read_the_items_that_the_survey_numbered(
+        self, tmp_path_factory: pytest.TempPathFactory, strategy: Strategy, shards: int, files: list[list[str]]
+    ) -> None:
+        folder = tmp_path_factory.mktemp("shards")
+        paths = [_write(folder / f"{number}.txt", *lines) for number, lines in enumerate(files)]
+        everything = _all(_text(*paths))
+        total = len(everything)
+        assert [record.item for record in everything] == list(range(total))
+        found: list[Record] = []
+        for shard in range(shards):
+            items = shard_items(strategy=strategy, shards=shards, shard=shard, total=total)
+            read = list(_text(*paths).read(items))
+            assert [record.item for record in read] == list(items)
+            found.extend(read)
+        assert sorted(found, key=lambda record: record.item) == everything
+
+    def test_a_shard_of_an_uncounted_input_ends_with_it(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.txt", *"abcdefg")
+        items = shard_items(strategy=Strategy.ROUND_ROBIN, shards=3, shard=1, total=None)
+        assert [record.text for record in _text(path).read(items)] == ["b", "e"]
+
+
+class TestIdentityOfInput:
+    def test_a_moved_input_is_the_same_input(self, tmp_path: Path) -> None:
+        here = _write(tmp_path / "here.jsonl", {"text": LONG}, {"text": LONG})
+        there = _write(tmp_path / "there.jsonl", {"text": LONG})
+        prints = {
+            _jsonl(here).survey(max_samples=None).fingerprint,
+            _jsonl(there, there).survey(max_samples=None).fingerprint,
+        }
+        assert len(prints) == 1
+
+    @given(files=st.lists(st.lists(st.sampled_from(["a", "b", "", "ab"]), max_size=3), min_size=1, max_size=3))
+    def test_inputs_have_one_fingerprint_just_when_they_have_the_same_items(
+        self, tmp_path_factory: pytest.TempPathFactory, files: list[list[str]]
+    ) -> None:
+        folder = tmp_path_factory.mktemp("prints")
+        sample = _write(folder / "sample.txt", LONG)
+        for number, lines in enumerate(files):
+            (folder / f"{number}.txt").write_text("\n".join(lines))
+        paths = [folder / f"{number}.txt" for number in range(len(files))]
+        joined = _write(folder / "joined.txt", *(record.text for record in _all(_text(*paths))))
+        glued = folder / "glued.txt"
+        glued.write_bytes(b"".join(path.read_bytes() for path in paths))
+        known = _text(sample, *paths).survey(max_samples=None).fingerprint
+        assert _text(sample, joined).survey(max_samples=None).fingerprint == known
+        same = [record.text for record in _all(_text(glued))] == [record.text for record in _all(_text(*paths))]
+        assert (_text(sample, glued).survey(max_samples=None).fingerprint == known) == same
+
+    def test_other_content_another_column_and_another_format_are_other_inputs(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.jsonl", {"text": LONG, "body": LONG})
+        other = _write(tmp_path / "b.jsonl", {"text": LONG, "body": LONG + "!"})
+        sources = [_jsonl(path), _jsonl(other), _jsonl(path, column="body"), _text(path)]
+        assert len({source.survey(max_samples=None).fingerprint for source in sources}) == 4
+
+    def test_what_lies_beyond_max_samples_does_not_count(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.jsonl", {"text": LONG}, {"text": LONG})
+        before = _jsonl(path).survey(max_samples=1)
+        _write(path, {"text": LONG}, {"text": "another"}, {"text": LONG})
+        after = _jsonl(path).survey(max_samples=1)
+        assert (after.fingerprint, after.items_total) == (before.fingerprint, before.items_total)
+
+    def test_a_changed_file_is_noticed_by_its_size(self, tmp_path: Path) -> None:
+        first, second = _write(tmp_path / "1.jsonl", {"text": LONG}), _write(tmp_path / "2.jsonl", {"text": LONG})
+        source = _jsonl(first, second)
+        size = source.survey(max_samples=None).size_bytes
+        assert size == first.stat().st_size + second.stat().st_size
+        assert source.unchanged(size_bytes=size)
+        _write(second, {"text": LONG}, {"text": LONG})
+        assert not source.unchanged(size_bytes=size)
+        second.unlink()
+        assert not source.unchanged(size_bytes=size)
+
+
+def test_a_long_file_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl.gz"
+    with gzip.open(path, "wt", compresslevel=1) as stream:
+        for number in range(20_000):
+            stream.write(json.dumps({"text": f"{number} {LONG * 40}"}) + "\n")
+    source = _jsonl(path)
+    tracemalloc.start()
+    try:
+        assert source.survey(max_samples=None).samples == 20_000
+        assert sum(1 for _ in source.read(range(1, 20_000, 4))) == 5_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 2**20 < 20_000 * 40 * len(LONG)
+
+
+class TestKnownDatasets:
+    @pytest.mark.parametrize(
+        ("key", "path", "name", "column"),
+        [
+            ("c4", "allenai/c4", "en", "text"),
+            ("redpajama_sample", "togethercomputer/RedPajama-Data-1T-Sample", None, "text"),
+            ("pile", "monology/pile-uncopyrighted", None, "text"),
+            ("refinedweb", "tiiuae/falcon-refinedweb", None, "content"),
+            ("dolma", "allenai/dolma", None, "text"),
+            ("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", "text"),
+            ("openwebtext", "Skylion007/openwebtext", None, "text"),
+            ("bookcorpus", "bookcorpusopen", None, "text"),
+            ("simple_wiki", "legacy-datasets/wikipedia", "20220301.simple", "text"),
+        ],
+    )
+    def test_a_known_key_stands_for_a_dataset_of_the_hub(
+        self, key: str, path: str, name: str | None, column: str
+    ) -> None:
+        opened = LibraryDataset.hub(path=key, name=None, split="train", column=None, revision=None)
+        expected = {"path": path, "split": "train"} | ({"name": name} if name else {})
+        assert opened.arguments == expected
+        assert opened.column == column
+
+    def test_what_the_manifest_says_goes_before_what_is_known(self) -> None:
+        opened = LibraryDataset.hub(
+            path="wikitext", name="wikitext-2-raw-v1", split="test", column="body", revision="abc"
+        )
+        assert opened.arguments == {
+            "path": "Salesforce/wikitext",
+            "name": "wikitext-2-raw-v1",
+            "split": "test",
+            "revision": "abc",
+        }
+        assert opened.column == "body"
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Keep the library to this machine and its cache to the test."""
+    datasets = pytest.importorskip("datasets")
+    with monkeypatch.context() as patched:
+        patched.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+        patched.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        patched.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+        patched.setattr(datasets.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+        yield
+
+
+def _parquet(path: Path, texts: list[str | None], *, column: str = "text") -> Path:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({column: texts, "id": list(range(len(texts)))}), path, row_group_size=100)
+    return path
+
+
+@pytest.mark.usefixtures("offline")
+class TestLibrary:
+    def _source(self, *paths: Path, column: str = "text") -> LibraryDataset:
+        return LibraryDataset.parquet(uris=[str(path) for path in paths], column=column)
+
+    def test_parquet_records_are_numbered_over_all_files(self, tmp_path: Path) -> None:
+        first = _parquet(tmp_path / "1.parquet", [f"{LONG} 0", None, "short"])
+        second = _parquet(tmp_path / "2.parquet", [f"{LONG} 3"])
+        source = self._source(first, second)
+        survey = source.survey(max_samples=None)
+        assert (survey.items_total, survey.samples, survey.failed, survey.skipped) == (4, 2, 1, 1)
+        assert survey.failures == [(1, "record 1: column 'text' is null, not text")]
+        assert [(record.item, record.text) for record in source.read(range(1, 4, 2))] == [(1, ""), (3, f"{LONG} 3")]
+
+    def test_shards_of_parquet_files_read_every_item_once(self, tmp_path: Path) -> None:
+        texts: list[str | None] = [f"{LONG} {number}" for number in range(250)]
+        source = self._source(_parquet(tmp_path / "a.parquet", texts))
+        for strategy in (Strategy.ROUND_ROBIN, Strategy.CHUNKED):
+            parts = [shard_items(strategy=strategy, shards=3, shard=shard, total=250) for shard in range(3)]
+            read = {record.item: record.text for part in parts for record in source.read(part)}
+            assert [read[item] for item in range(250)] == texts
+
+    def test_max_samples_ends_the_survey(self, tmp_path: Path) -> None:
+        source = self._source(_parquet(tmp_path / "a.parquet", ["short", *[LONG] * 9]))
+        survey = source.survey(max_samples=3)
+        assert (survey.items_total, survey.samples) == (4, 3)
+
+    def test_a_moved_parquet_file_is_the_same_input_and_a_changed_one_is_another(self, tmp_path: Path) -> None:
+        here = self._source(_parquet(tmp_path / "here.parquet", [LONG, LONG]))
+        there = self._source(_parquet(tmp_path / "there.parquet", [LONG, LONG]))
+        survey = here.survey(max_samples=None)
+        assert there.survey(max_samples=None).fingerprint == survey.fingerprint
+        assert here.unchanged(size_bytes=survey.size_bytes)
+        _parquet(tmp_path / "here.parquet", [LONG, LONG + "!" * 50])
+        assert not here.unchanged(size_bytes=survey.size_bytes)
+        assert here.survey(max_samples=None).fingerprint != survey.fingerprint
+
+    def test_a_missing_column_is_bad_input_that_says_what_there_is(self, tmp_path: Path) -> None:
+        source = self._source(_parquet(tmp_path / "a.parquet", [LONG]), column="body")
+        with pytest.raises(BadInput, match=r"uris: no column 'body'; columns are 'text', 'id'"):
+            source.survey(max_samples=None)
+
+    def test_only_short_samples_are_bad_input(self, tmp_path: Path) -> None:
+        with pytest.raises(BadInput, match="no sample to learn from"):
+            self._source(_parquet(tmp_path / "a.parquet", ["short"])).survey(max_samples=None)
+
+    def test_a_missing_parquet_file_is_bad_input_that_names_it(self, tmp_path: Path) -> None:
+        with pytest.raises(BadInput, match=r"uris: .*nowhere\.parquet"):
+            self._source(tmp_path / "nowhere.parquet").survey(max_samples=None)
+
+    def test_a_broken_parquet_file_is_bad_input_that_names_it(self, tmp_path: Path) -> None:
+        (tmp_path / "broken.parquet").write_bytes(b"PAR1 but nothing else")
+        with pytest.raises(BadInput, match=r"uris: .*broken\.parquet"):
+            self._source(tmp_path / "broken.parquet").survey(max_samples=None)
+
+    def test_parquet_files_are_streamed(self, tmp_path: Path) -> None:
+        source = self._source(_parquet(tmp_path / "a.parquet", [f"{LONG * 40} {number}" for number in range(20_000)]))
+        tracemalloc.start()
+        try:
+            assert len(list(islice(source.read(range(20_000)), 10))) == 10
+            assert source.survey(max_samples=5_000).samples == 5_000
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 8 * 2**20 < 20_000 * 40 * len(LONG)
+
+    def test_a_folder_is_a_dataset(self, tmp_path: Path) -> None:
+        folder = tmp_path / "corpus"
+        folder.mkdir()
+        _write(folder / "train.jsonl", {"body": f"{LONG} 0"}, {"body": "short"}, {"body": f"{LONG} 2"})
+        source = LibraryDataset.hub(path=str(folder), name=None, split="train", column="body", revision=None)
+        survey = source.survey(max_samples=2)
+        assert (survey.items_total, survey.samples, survey.skipped) == (3, 2, 1)
+        assert [record.text for record in source.read(range(0, 3, 2))] == [f"{LONG} 0", f"{LONG} 2"]
+        uncounted = source.survey(max_samples=None)
+        assert uncounted.items_total is None
+        assert uncounted.fingerprint != survey.fingerprint
+
+    def test_a_dataset_that_cannot_be_found_names_its_field(self, tmp_path: Path) -> None:
+        source = LibraryDataset.hub(path=str(tmp_path / "no"), name=None, split="train", column=None, revision=None)
+        with pytest.raises(BadInput, match=r"dataset\.hub: .*no"):
+            source.survey(max_samples=None)
+
+    def test_a_split_that_is_not_there_is_bad_input(self, tmp_path: Path) -> None:
+        _write(tmp_path / "train.jsonl", {"text": LONG})
+        source = LibraryDataset.hub(path=str(tmp_path), name=None, split="nosplit", column=None, revision=None)
+        with pytest.raises(BadInput, match=r"dataset\.hub: .*nosplit"):
+            source.survey(max_samples=1)
+
+
+def test_the_library_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(BadConfiguration, match=r"pip install 'shardwise\[datasets\]'"):
+        LibraryDataset.parquet(uris=["a.parquet"], column="text").survey(max_samples=None)
