@@ -53,7 +53,7 @@ def _kill_until_enough(tmp_path: Path, make: Callable[[Path], Folder], *, sample
         place.mkdir()
         folder = make(place)
         process = folder.start()
-        kills += _kill_workers(process.pid, chance)
+        kills += _kill_workers(process.pid, chance, at_most=KILLS - kills)
         done = finish(process)
         told = f"seed {seed}, run {runs}, {kills} kills: {done.err[-2000:]}"
         assert done.code == 0, told
@@ -63,12 +63,13 @@ def _kill_until_enough(tmp_path: Path, make: Callable[[Path], Folder], *, sample
         assert runs < 2 * KILLS, "runs end before anything can be killed"
 
 
-def _kill_workers(runner: int, chance: random.Random) -> int:
-    """Kill a random worker now and then, until the run is over; return how many were killed at work."""
+def _kill_workers(runner: int, chance: random.Random, *, at_most: int) -> int:
+    """Kill a random worker now and then, until enough are dead or the run is over; return how many were at work."""
     kills = 0
     parent = psutil.Process(runner)
-    while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(chance.uniform(0.05, 0.45))
+    while kills < at_most and parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+        # A worker needs a moment to start: most kills should hit one that is learning.
+        time.sleep(chance.uniform(0.1, 0.9))
         try:
             workers = [child for child in parent.children() if _at_work(child)]
             if workers:

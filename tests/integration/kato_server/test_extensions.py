@@ -38,7 +38,12 @@ def guard(position: int, *, shard: int = 0, run: str = "run") -> Json:
 
 
 def test_extensions_are_advertised(wire: Wire) -> None:
-    assert wire.send("GET", "/status")["extensions"] == ["learn-marks", "guarded-learning", "compact-results"]
+    assert wire.send("GET", "/status")["extensions"] == [
+        "learn-marks",
+        "guarded-learning",
+        "compact-results",
+        "list-patterns",
+    ]
 
 
 def test_marks_learn_chunks_of_any_length_in_one_call(wire: Wire) -> None:
@@ -139,3 +144,20 @@ def test_switched_off_a_repeated_call_counts_twice(plain_wire: Wire, tmp_path: P
     for _ in range(2):
         answer = plain_wire.sequence(session, events("a", "b"), learn_at_end=True, guard=guard(0))
     assert plain_wire.pattern(node, answer["final_learned_pattern"])["frequency"] == 2
+
+
+def test_patterns_are_listed_with_frequencies_in_order_of_name(wire: Wire) -> None:
+    session = wire.session(node := new_node())
+    names = {wire.learn_tokens(session, *chunk.split()).removeprefix("PTRN|") for chunk in ("a b", "c d", "e f")}
+    wire.learn_tokens(session, "a", "b")
+    listed = wire.http.get(f"/knowledge/{node}/frequencies").text.splitlines()
+    assert [line.split("\t")[0] for line in listed] == sorted(names)
+    assert sorted(int(line.split("\t")[1]) for line in listed) == [1, 1, 2]
+
+
+def test_an_unknown_node_lists_nothing(wire: Wire) -> None:
+    assert wire.http.get(f"/knowledge/{new_node()}/frequencies").text == ""
+
+
+def test_a_server_without_extensions_lists_no_patterns(plain_wire: Wire) -> None:
+    assert plain_wire.send("GET", "/knowledge/n/frequencies", status=404) == {"detail": "Not Found"}

@@ -62,7 +62,7 @@ def serve(host: str, port: int, uri: str) -> None:
 
 
 def _give_up(error: WorkError) -> NoReturn:
-    click.echo(str(error), err=True)
+    click.echo(f"error: {error}", err=True)
     sys.exit(error.exit_code)
 
 

@@ -15,7 +15,7 @@ from .file_ledger import FileLedger
 from .identity import RunIdentity
 from .names import node_id
 from .places import Guarantee, store_uri
-from .rest import RestTransport
+from .rest import NEEDED_EXTENSIONS, RestTransport
 from .stores import KnowledgeBaseConfig, open_store
 from .stores.base import BlockRecord
 from .transport import Transport
@@ -31,7 +31,9 @@ class RestPlace:
         self._kato = kato
         self._server = kato.server
         self._run = context.document.uid
-        self._shards: int = context.document.spec["sharding"]["shards"]
+        sharding = context.document.spec["sharding"]
+        self._shards: int = sharding["shards"]
+        self._parallelism: int = sharding.get("parallelism", self._shards)
         self._folder = context.output.child("ledger")
         self._files = FileLedger(output=context.output, run=self._run)
         self._status: dict[str, Any] | None = None
@@ -56,7 +58,7 @@ class RestPlace:
     @property
     def guarantee(self) -> Guarantee:
         """See `Place.guarantee`: only a server that guards its writes can promise more than at least once."""
-        return "ExactlyOnce" if "guarded-learning" in self._extensions else "AtLeastOnce"
+        return "ExactlyOnce" if NEEDED_EXTENSIONS.issubset(self._extensions) else "AtLeastOnce"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -101,6 +103,7 @@ class RestPlace:
                 run=self._run,
                 shard=shard,
                 ledger=self._files,
+                sole_writer=self._parallelism == 1,
             )
         ) as transport:
             yield transport

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Body, FastAPI, HTTPException, Query, Response
+from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp
 
 from . import errors, health
@@ -142,6 +143,12 @@ def _node_routes(service: SessionService) -> APIRouter:
     @router.get("/pattern/{name}")
     def pattern(name: str, node_id: NodeId) -> Response:
         return answer(service.pattern(node_id, name))
+
+    if service.settings.extensions:
+
+        @router.get("/knowledge/{node_id}/frequencies")
+        def frequencies(node_id: str) -> Response:
+            return StreamingResponse(service.frequencies(node_id), media_type="text/plain")
 
     @router.get("/gene/{name}")
     async def gene(name: str, node_id: NodeId) -> Response:

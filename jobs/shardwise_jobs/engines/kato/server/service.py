@@ -7,10 +7,11 @@ replaces the session's memory: when the store fails, the session is as it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain, islice
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from ..names import bare_name, wire_name
 from ..stores.base import Guard
@@ -33,7 +34,15 @@ from .settings import Settings
 VERSION = "1.0.0"
 """Version of the protocol's server, as clients of the original expect it."""
 
+T = TypeVar("T")
 Answer = dict[str, Any]
+
+
+_LINES_PER_PIECE = 500
+
+
+def _begun(rows: Iterator[T]) -> Iterator[T]:
+    return chain([row], rows) if (row := next(rows, None)) is not None else rows
 
 
 class EmptyStm(Exception):
@@ -176,6 +185,15 @@ class SessionService:
             "time": None,
             "unique_id": None,
         }
+
+    def frequencies(self, node_id: str) -> Iterator[str]:
+        """Return lines of `name<TAB>frequency` of a node in order of name, some hundred to a piece of text.
+
+        The store is asked at once, so that one that can't be reached is an error and not half an answer.
+        """
+        rows = self.gateway.call(lambda store: _begun(store.frequencies(node_id=node_id)))
+        lines = (f"{name}\t{frequency}\n" for name, frequency in rows)
+        return iter(lambda: "".join(islice(lines, _LINES_PER_PIECE)), "")
 
     def pattern(self, node_id: str, name: str) -> Answer:
         """Return a pattern of a node; an unknown one is an answer too."""
