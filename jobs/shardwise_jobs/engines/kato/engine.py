@@ -104,12 +104,14 @@ class KatoEngine:
             last = transport.last_block()
             left = remaining(items, block_size=self._spec.block_size, last_block=last)
             self._report(counts, last=True)
-            for number, records in blocks(source.read(left), block_size=self._spec.block_size, first=last + 1):
-                self._context.stop.check()
-                row = transport.commit(_worked(number, records, hierarchy))
-                counts.add(done=row.done, failed=row.failed, skipped=row.skipped, failures=row.failures)
-                self._report(counts)
-            self._report(counts, last=True)
+            try:
+                for number, records in blocks(source.read(left), block_size=self._spec.block_size, first=last + 1):
+                    self._context.stop.check()
+                    row = transport.commit(_worked(number, records, hierarchy))
+                    counts.add(done=row.done, failed=row.failed, skipped=row.skipped, failures=row.failures)
+                    self._report(counts)
+            finally:
+                self._report(counts, last=True)
         return ShardResult(
             shard=shard,
             items=counts.items,

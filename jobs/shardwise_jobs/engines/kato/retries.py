@@ -6,13 +6,13 @@ by one question, whether the server can have processed the request, before anyth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from pydantic_core import to_json
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -83,6 +83,8 @@ class Wire:
         self._http = httpx.Client(
             base_url=url,
             timeout=_timeout(timeout_seconds),
+            # Only https has certificates to check, and to read those of the system takes longer than many a call.
+            verify=url.scheme == "https",
             limits=httpx.Limits(
                 max_connections=pool_size, max_keepalive_connections=pool_size, keepalive_expiry=_IDLE_SECONDS
             ),
@@ -114,7 +116,7 @@ class Wire:
             Refused: any other answer that isn't 2xx.
         """
         again: tuple[type[KatoError], ...] = (Unreachable, LostAnswer) if repeatable else (Unreachable,)
-        content = None if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        content = None if body is None else to_json(body)
         request = self._http.build_request(
             method,
             path,

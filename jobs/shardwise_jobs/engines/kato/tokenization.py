@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shardwise_api.kato import BuiltinTokenizer, TokenizerSpec
-from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.errors import BadConfiguration, Unavailable
 
 from .hierarchy import Tokenize
 
@@ -31,6 +31,7 @@ def open_tokenizer(spec: TokenizerSpec) -> Tokenize:
     if spec.builtin is not None:
         return _BUILTIN[spec.builtin]
     try:
+        from huggingface_hub.errors import LocalEntryNotFoundError
         from tokenizers import Tokenizer
     except ImportError as error:
         raise BadConfiguration(
@@ -42,6 +43,9 @@ def open_tokenizer(spec: TokenizerSpec) -> Tokenize:
         else:
             assert spec.hub is not None
             tokenizer = Tokenizer.from_pretrained(spec.hub)
+    except LocalEntryNotFoundError as error:
+        # Neither in the cache nor reached: that may be over soon.
+        raise Unavailable(f"tokenizer.hub {spec.hub!r}: {error}") from error
     except Exception as error:  # the library raises bare Exception for a missing or broken file
         where = f"tokenizer.file {spec.file!r}" if spec.file is not None else f"tokenizer.hub {spec.hub!r}"
         raise BadConfiguration(f"{where}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -13,16 +14,23 @@ SymbolCounts = dict[str, tuple[int, int]]
 
 def symbol_counts(batch: Sequence[Learned]) -> SymbolCounts:
     """Return symbol -> (occurrences, learns whose pattern holds it), as learning the batch one by one would count."""
-    occurrences: dict[str, int] = {}
-    learns: dict[str, int] = {}
+    # Hot: most patterns are learned once and hold each symbol once, and those are counted in one go.
+    once: list[str] = []
+    occurrences: Counter[str] = Counter()
+    repeats: dict[str, int] = {}
     for pattern in batch:
-        count = pattern.count
         flat = [symbol for event in pattern.events for symbol in event]
-        for symbol in flat:
-            occurrences[symbol] = occurrences.get(symbol, 0) + count
-        for symbol in set(flat):
-            learns[symbol] = learns.get(symbol, 0) + count
-    return {symbol: (occurrences[symbol], learns[symbol]) for symbol in occurrences}
+        if pattern.count == 1:
+            once += flat
+        else:
+            for symbol in flat:
+                occurrences[symbol] += pattern.count
+        if len(set(flat)) < len(flat):
+            for symbol, times in Counter(flat).items():
+                if times > 1:
+                    repeats[symbol] = repeats.get(symbol, 0) + (times - 1) * pattern.count
+    occurrences.update(once)
+    return {symbol: (times, times - repeats.get(symbol, 0)) for symbol, times in occurrences.items()}
 
 
 def totals_of(*, batch: Sequence[Learned], symbols: Mapping[str, tuple[int, int]]) -> Totals:
