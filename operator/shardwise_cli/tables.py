@@ -11,9 +11,15 @@ from shardwise_api.runs import Run
 from shardwise_api.status import ConditionType, RunStatus
 
 
+def wide_console() -> Console:
+    """Return a console that, where its output is no terminal, has room for a digest in one line."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
 def print_run(run: Run, *, logs: Path) -> None:
     """Print what a run came to on standard output."""
-    console = Console()
+    console = wide_console()
     status = run.status or RunStatus()
     table = Table(title=f"{run.kind} {run.metadata.name}", title_justify="left", show_header=False)
     table.add_column(style="bold")

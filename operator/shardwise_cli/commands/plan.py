@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from shardwise_api.runs import Run, engine_name
@@ -20,6 +19,7 @@ from shardwise_operator.core.plan import run_document
 
 from ..local.runner import local_parallelism, worker_environment
 from ..local.workdir import Workdir
+from ..tables import wide_console
 from .common import default_workdir, fail, load, manifest_arguments
 
 LISTED_SHARDS = 20
@@ -34,7 +34,7 @@ def plan(manifest: Path, overrides: tuple[str, ...], workdir: Path | None) -> No
     prepared = _look(run, directory)
     sharding = run.spec.sharding
     processes = local_parallelism(run, sharding.parallelism or sharding.shards)
-    console = Console()
+    console = wide_console()
     table = Table(title=f"{run.kind} {run.metadata.name}", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

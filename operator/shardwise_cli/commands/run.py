@@ -71,7 +71,7 @@ def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output
         click.echo(json.dumps(done.resource_document(), ensure_ascii=False))
     else:
         print_run(done, logs=directory.path / "logs")
-    sys.exit(_tell(done, manifest=manifest))
+    sys.exit(_tell(done))
 
 
 def _refuse_unfinished(directory: Workdir, *, resume: bool) -> None:
@@ -87,7 +87,7 @@ def _refuse_unfinished(directory: Workdir, *, resume: bool) -> None:
     )
 
 
-def _tell(done: Run, *, manifest: Path) -> int:
+def _tell(done: Run) -> int:
     status = done.status or RunStatus()
     failed = status.condition(ConditionType.FAILED)
     if failed is not None and failed.status == "True":
@@ -95,5 +95,5 @@ def _tell(done: Run, *, manifest: Path) -> int:
         return EXIT_INVALID if failed.reason in INVALID_REASONS else EXIT_FAILED
     if status.is_true(ConditionType.COMPLETE):
         return EXIT_COMPLETE
-    click.echo(f"interrupted; go on with: shardwise run {manifest} --resume", err=True)
+    click.echo("interrupted: nothing is lost, the same command with --resume goes on", err=True)
     return EXIT_INTERRUPTED
