@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shardwise_jobs.engines.kato.file_ledger import FileLedger
@@ -44,6 +44,7 @@ def test_rows_are_found_again_by_shard_and_block(output: OutputFolder) -> None:
     assert [again.last_block(shard) for shard in range(3)] == [1, -1, 1]
 
 
+@example(reason="next line \x85, line separator \u2028, paragraph separator \u2029")
 @given(reason=st.text(min_size=1, alphabet=st.characters(exclude_categories=["Cs"])))
 def test_a_reason_may_hold_any_character(reason: str) -> None:
     output = OutputFolder(f"memory://{uuid.uuid4().hex}")

@@ -7,8 +7,6 @@ import gzip
 import json
 import tracemalloc
 import uuid
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from shardwise_api.kato import FileFormat
 from shardwise_api.sharding import shard_items
 from shardwise_jobs.errors import BadConfiguration, BadInput
 from shardwise_jobs.files import OutputFolder
-from shardwise_jobs.sources import LibraryDataset, LineFiles, Record, RecordSource
+from shardwise_jobs.sources import LineFiles, Record, RecordSource
 
 LONG = "a text that is long enough"
 
@@ -296,155 +294,3 @@ def test_a_long_file_is_read_in_bounded_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4 * 2**20 < 20_000 * 40 * len(LONG)
-
-
-class TestKnownDatasets:
-    @pytest.mark.parametrize(
-        ("key", "path", "name", "column"),
-        [
-            ("c4", "allenai/c4", "en", "text"),
-            ("redpajama_sample", "togethercomputer/RedPajama-Data-1T-Sample", None, "text"),
-            ("pile", "monology/pile-uncopyrighted", None, "text"),
-            ("refinedweb", "tiiuae/falcon-refinedweb", None, "content"),
-            ("dolma", "allenai/dolma", None, "text"),
-            ("wikitext", "Salesforce/wikitext", "wikitext-103-raw-v1", "text"),
-            ("openwebtext", "Skylion007/openwebtext", None, "text"),
-            ("bookcorpus", "bookcorpusopen", None, "text"),
-            ("simple_wiki", "legacy-datasets/wikipedia", "20220301.simple", "text"),
-        ],
-    )
-    def test_a_known_key_stands_for_a_dataset_of_the_hub(
-        self, key: str, path: str, name: str | None, column: str
-    ) -> None:
-        opened = LibraryDataset.hub(path=key, name=None, split="train", column=None, revision=None)
-        expected = {"path": path, "split": "train"} | ({"name": name} if name else {})
-        assert opened.arguments == expected
-        assert opened.column == column
-
-    def test_what_the_manifest_says_goes_before_what_is_known(self) -> None:
-        opened = LibraryDataset.hub(
-            path="wikitext", name="wikitext-2-raw-v1", split="test", column="body", revision="abc"
-        )
-        assert opened.arguments == {
-            "path": "Salesforce/wikitext",
-            "name": "wikitext-2-raw-v1",
-            "split": "test",
-            "revision": "abc",
-        }
-        assert opened.column == "body"
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Keep the library to this machine and its cache to the test."""
-    datasets = pytest.importorskip("datasets")
-    with monkeypatch.context() as patched:
-        patched.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-        patched.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        patched.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-        patched.setattr(datasets.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-        yield
-
-
-def _parquet(path: Path, texts: list[str | None], *, column: str = "text") -> Path:
-    import pyarrow
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.table({column: texts, "id": list(range(len(texts)))}), path, row_group_size=100)
-    return path
-
-
-@pytest.mark.usefixtures("offline")
-class TestLibrary:
-    def _source(self, *paths: Path, column: str = "text") -> LibraryDataset:
-        return LibraryDataset.parquet(uris=[str(path) for path in paths], column=column)
-
-    def test_parquet_records_are_numbered_over_all_files(self, tmp_path: Path) -> None:
-        first = _parquet(tmp_path / "1.parquet", [f"{LONG} 0", None, "short"])
-        second = _parquet(tmp_path / "2.parquet", [f"{LONG} 3"])
-        source = self._source(first, second)
-        survey = source.survey(max_samples=None)
-        assert (survey.items_total, survey.samples, survey.failed, survey.skipped) == (4, 2, 1, 1)
-        assert survey.failures == [(1, "record 1: column 'text' is null, not text")]
-        assert [(record.item, record.text) for record in source.read(range(1, 4, 2))] == [(1, ""), (3, f"{LONG} 3")]
-
-    def test_shards_of_parquet_files_read_every_item_once(self, tmp_path: Path) -> None:
-        texts: list[str | None] = [f"{LONG} {number}" for number in range(250)]
-        source = self._source(_parquet(tmp_path / "a.parquet", texts))
-        for strategy in (Strategy.ROUND_ROBIN, Strategy.CHUNKED):
-            parts = [shard_items(strategy=strategy, shards=3, shard=shard, total=250) for shard in range(3)]
-            read = {record.item: record.text for part in parts for record in source.read(part)}
-            assert [read[item] for item in range(250)] == texts
-
-    def test_max_samples_ends_the_survey(self, tmp_path: Path) -> None:
-        source = self._source(_parquet(tmp_path / "a.parquet", ["short", *[LONG] * 9]))
-        survey = source.survey(max_samples=3)
-        assert (survey.items_total, survey.samples) == (4, 3)
-
-    def test_a_moved_parquet_file_is_the_same_input_and_a_changed_one_is_another(self, tmp_path: Path) -> None:
-        here = self._source(_parquet(tmp_path / "here.parquet", [LONG, LONG]))
-        there = self._source(_parquet(tmp_path / "there.parquet", [LONG, LONG]))
-        survey = here.survey(max_samples=None)
-        assert there.survey(max_samples=None).fingerprint == survey.fingerprint
-        assert here.unchanged(size_bytes=survey.size_bytes)
-        _parquet(tmp_path / "here.parquet", [LONG, LONG + "!" * 50])
-        assert not here.unchanged(size_bytes=survey.size_bytes)
-        assert here.survey(max_samples=None).fingerprint != survey.fingerprint
-
-    def test_a_missing_column_is_bad_input_that_says_what_there_is(self, tmp_path: Path) -> None:
-        source = self._source(_parquet(tmp_path / "a.parquet", [LONG]), column="body")
-        with pytest.raises(BadInput, match=r"uris: no column 'body'; columns are 'text', 'id'"):
-            source.survey(max_samples=None)
-
-    def test_only_short_samples_are_bad_input(self, tmp_path: Path) -> None:
-        with pytest.raises(BadInput, match="no sample to learn from"):
-            self._source(_parquet(tmp_path / "a.parquet", ["short"])).survey(max_samples=None)
-
-    def test_a_missing_parquet_file_is_bad_input_that_names_it(self, tmp_path: Path) -> None:
-        with pytest.raises(BadInput, match=r"uris: .*nowhere\.parquet"):
-            self._source(tmp_path / "nowhere.parquet").survey(max_samples=None)
-
-    def test_a_broken_parquet_file_is_bad_input_that_names_it(self, tmp_path: Path) -> None:
-        (tmp_path / "broken.parquet").write_bytes(b"PAR1 but nothing else")
-        with pytest.raises(BadInput, match=r"uris: .*broken\.parquet"):
-            self._source(tmp_path / "broken.parquet").survey(max_samples=None)
-
-    def test_parquet_files_are_streamed(self, tmp_path: Path) -> None:
-        source = self._source(_parquet(tmp_path / "a.parquet", [f"{LONG * 40} {number}" for number in range(20_000)]))
-        tracemalloc.start()
-        try:
-            assert len(list(islice(source.read(range(20_000)), 10))) == 10
-            assert source.survey(max_samples=5_000).samples == 5_000
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert peak < 8 * 2**20 < 20_000 * 40 * len(LONG)
-
-    def test_a_folder_is_a_dataset(self, tmp_path: Path) -> None:
-        folder = tmp_path / "corpus"
-        folder.mkdir()
-        _write(folder / "train.jsonl", {"body": f"{LONG} 0"}, {"body": "short"}, {"body": f"{LONG} 2"})
-        source = LibraryDataset.hub(path=str(folder), name=None, split="train", column="body", revision=None)
-        survey = source.survey(max_samples=2)
-        assert (survey.items_total, survey.samples, survey.skipped) == (3, 2, 1)
-        assert [record.text for record in source.read(range(0, 3, 2))] == [f"{LONG} 0", f"{LONG} 2"]
-        uncounted = source.survey(max_samples=None)
-        assert uncounted.items_total is None
-        assert uncounted.fingerprint != survey.fingerprint
-
-    def test_a_dataset_that_cannot_be_found_names_its_field(self, tmp_path: Path) -> None:
-        source = LibraryDataset.hub(path=str(tmp_path / "no"), name=None, split="train", column=None, revision=None)
-        with pytest.raises(BadInput, match=r"dataset\.hub: .*no"):
-            source.survey(max_samples=None)
-
-    def test_a_split_that_is_not_there_is_bad_input(self, tmp_path: Path) -> None:
-        _write(tmp_path / "train.jsonl", {"text": LONG})
-        source = LibraryDataset.hub(path=str(tmp_path), name=None, split="nosplit", column=None, revision=None)
-        with pytest.raises(BadInput, match=r"dataset\.hub: .*nosplit"):
-            source.survey(max_samples=1)
-
-
-def test_the_library_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with pytest.raises(BadConfiguration, match=r"pip install 'shardwise\[datasets\]'"):
-        LibraryDataset.parquet(uris=["a.parquet"], column="text").survey(max_samples=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from shardwise_api.kato import BuiltinTokenizer, TokenizerSpec
 from shardwise_jobs.engines.kato.tokenization import open_tokenizer, tokenizer_identity
-from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.errors import BadConfiguration, Unavailable
 
 WORDS = TokenizerSpec(builtin=BuiltinTokenizer.WORDS)
 BYTES = TokenizerSpec(builtin=BuiltinTokenizer.BYTES)
@@ -93,6 +94,25 @@ def test_a_broken_file_is_a_bad_configuration_that_names_it(tmp_path: Path, cont
     path.write_bytes(content)
     with pytest.raises(BadConfiguration, match=r"tokenizer\.file .*broken\.json"):
         open_tokenizer(TokenizerSpec(file=str(path)))
+
+
+def test_a_hub_that_cannot_be_reached_is_worth_another_try(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(Unavailable, match=r"tokenizer\.hub 'gpt2': "):
+        open_tokenizer(TokenizerSpec(hub="gpt2"))
+
+
+def test_a_name_that_no_hub_can_have_is_a_bad_configuration() -> None:
+    with pytest.raises(BadConfiguration, match=r"tokenizer\.hub 'no/such/name'"):
+        open_tokenizer(TokenizerSpec(hub="no/such/name"))
+
+
+def test_the_library_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, bpe_file: Path) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    assert open_tokenizer(WORDS)("no library") == ["no", "library"]
+    with pytest.raises(BadConfiguration, match=r"pip install 'shardwise\[kato\]'"):
+        open_tokenizer(TokenizerSpec(file=str(bpe_file)))
 
 
 def test_a_folder_is_no_tokenizer_file(tmp_path: Path) -> None:
