@@ -37,6 +37,8 @@ class Worked:
     """Samples learned."""
     calls: dict[str, int]
     """What transport Rest took, over all workers."""
+    cpu_seconds: float
+    """What the workers computed in that time; on a busy machine it says more than the clock."""
     sum_of_peak_rss_bytes: int
     """Each worker's own highest resident size, added up: more than they ever had at one moment."""
 
@@ -90,12 +92,13 @@ def work(
         for one in fleet:
             if one.process.wait(timeout=_STOP_SECONDS):
                 one.line()
-    kinds = {kind for result in results for kind in result["calls"] or {}}
+    kinds = {kind for result in results for kind in result["calls"]}
     return Worked(
         seconds=seconds,
         startup_seconds=begun - started,
         done=sum(result["done"] for result in results),
         calls={kind: sum(result["calls"][kind] for result in results) for kind in sorted(kinds)},
+        cpu_seconds=sum(result["cpu_seconds"] for result in results),
         sum_of_peak_rss_bytes=sum(result["peak_rss_bytes"] for result in results),
     )
 

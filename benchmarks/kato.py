@@ -154,6 +154,7 @@ def _shown(variant: Variant, done: Sequence[Trained]) -> Json:
         "seconds": round(median(seconds), 4),
         "samples_per_second": round(last.worked.done / median(seconds), 2),
         "startup_seconds": round(median(trained.worked.startup_seconds for trained in done), 3),
+        "worker_cpu_seconds": round(median(trained.worked.cpu_seconds for trained in done), 4),
         "rounds": [round(one, 4) for one in seconds],
         "learns": last.learns,
         "digest": last.digest,

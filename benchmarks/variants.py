@@ -12,6 +12,8 @@ from tests.support import mongo_server
 from tests.support.kato_server import kato_server
 
 _ENGINE = "shardwise_jobs.engines.kato"
+# The first connection imports the last two.
+_REST_MODULES = (f"{_ENGINE}.rest_place", "httpcore", "encodings.idna")
 
 NotHere = mongo_server.ServerMissing
 """This machine lacks what a variant needs."""
@@ -35,8 +37,8 @@ class Variant:
         """Arguments of `benchmarks.worker`."""
         if not self.rest:
             return ["--import", f"{_ENGINE}.stores.{'mongo' if self.mongo else 'sqlite'}"]
-        options = ["--import", f"{_ENGINE}.rest_place", "--count-calls"]
-        return [*options, "--sequential"] if self.sequential else options
+        imports = [option for module in _REST_MODULES for option in ("--import", module)]
+        return [*imports, "--count-calls", *(["--sequential"] if self.sequential else [])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import importlib
 import json
 import resource
 import sys
+import time
 from typing import Any
 
 from shardwise_api.wire import ShardResult
@@ -39,9 +40,15 @@ def main() -> int:
         _say(READY)
         if sys.stdin.readline().strip() != GO:
             raise SystemExit("the benchmark is gone")
+        before = time.process_time()
         result = work(engine, shard=shard)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        _say(json.dumps({"done": result.items.done, "peak_rss_bytes": peak, "calls": calls}))
+        told = {
+            "done": result.items.done,
+            "calls": calls or {},
+            "cpu_seconds": time.process_time() - before,
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+        _say(json.dumps(told))
         return result
 
     _replace(KatoEngine, "work", held)

@@ -214,7 +214,7 @@ class TestRetries:
         _to_the_end(job)
         view = job.view()
         assert (view.state, view.reason) == (JobState.FAILED, "FailedIndexes")
-        assert (view.completed, view.failed) == (frozenset({0, 2, 3})), frozenset({1})
+        assert (view.completed, view.failed) == (frozenset({0, 2, 3}), frozenset({1}))
         assert StepFailure.model_validate_json(view.message) == StepFailure(reason="Bad", message="one")
 
     def test_one_failed_index_too_many_ends_the_job_and_its_other_workers(self, jobs: Jobs) -> None:

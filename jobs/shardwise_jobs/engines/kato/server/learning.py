@@ -62,6 +62,13 @@ class _Lesson:
     emotives: list[dict[str, float]] = field(default_factory=list)
     metadata: dict[str, dict[str, None]] = field(default_factory=dict)
 
+    def gather(self, gathered: Gathered) -> None:
+        """Add what was gathered for one learn."""
+        if gathered.emotives:
+            self.emotives.append(gathered.mean_emotives())
+        for key, values in gathered.metadata.items():
+            self.metadata.setdefault(key, {}).update(values)
+
 
 class Call:
     """One call at work on a session's memory."""
@@ -81,11 +88,12 @@ class Call:
     def observe(self, observation: Observed, *, with_cue: bool = False) -> str | None:
         """Take in one observation; returns the name that auto-learning gave, if it did."""
         self.time += 1
-        if observation.get("emotives") or observation.get("metadata"):
+        if "emotives" in observation or "metadata" in observation:
             self._gathered = self._gathered.joined(observation)
         strings = observation.get("strings")
         if strings:
-            self.stm.append(sorted_event(strings))
+            # Nearly all events are one symbol, and this is the innermost loop.
+            self.stm.append(sorted_event(strings) if len(strings) > 1 else strings)
         if with_cue:
             self.cue = list(self.stm)
             self.learned_after_cue = {}
@@ -107,10 +115,8 @@ class Call:
         if lesson is None:
             lesson = self._lessons[bare] = _Lesson(events=stm)
         lesson.count += 1
-        if gathered.emotives:
-            lesson.emotives.append(gathered.mean_emotives())
-        for key, values in gathered.metadata.items():
-            lesson.metadata.setdefault(key, {}).update(values)
+        if gathered is not NOTHING_GATHERED:
+            lesson.gather(gathered)
         if self.cue is not None:
             self.learned_after_cue[bare] = self.learned_after_cue.get(bare, 0) + 1
         return wire_name(bare)
