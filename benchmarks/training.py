@@ -90,6 +90,7 @@ def training_run(variant: Variant, corpus: Corpus, where: Backend) -> TrainingRu
     }
     if where.server_url is not None:
         changes["engine.kato.server.url"] = where.server_url
+        changes["engine.kato.server.node0BatchSize"] = variant.batch_size
     overrides = [f"{path}={value}" for path, value in changes.items()]
     run = resolve_paths(load_manifest(MANIFEST, overrides=overrides), base=MANIFEST.parent)
     assert isinstance(run, TrainingRun)

@@ -29,6 +29,8 @@ class Variant:
     """Through our KATO server; else the workers write the store themselves."""
     sequential: bool = False
     """One plain call per pattern, as the original does it."""
+    batch_size: int = 200
+    """Patterns of one call to the server; 200 is the manifest's default, 50 the original learner's choice."""
     mongo: bool = False
     """On the MongoDB-wire test server; else on SQLite."""
 
@@ -50,11 +52,13 @@ class Backend:
 
 
 BASELINE = Variant(name="rest-sequential", workers=1, rest=True, sequential=True)
+DEFAULT = Variant(name="direct-sqlite-1", workers=1)
 VARIANTS = (
     BASELINE,
     Variant(name="rest-batched", workers=1, rest=True),
     Variant(name="rest-batched-4", workers=4, rest=True),
-    Variant(name="direct-sqlite-1", workers=1),
+    Variant(name="rest-batched-4-by-50", workers=4, rest=True, batch_size=50),
+    DEFAULT,
     Variant(name="direct-sqlite-4", workers=4),
     Variant(name="direct-mongo-1", workers=1, mongo=True),
     Variant(name="direct-mongo-4", workers=4, mongo=True),

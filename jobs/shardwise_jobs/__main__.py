@@ -35,6 +35,8 @@ log = logging.getLogger("shardwise")
 def main() -> int:
     """Run one step as the environment says and return the exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    # A line per request would be the longest part of a log, and cost more than the request.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         result = _run_step()
     except WorkError as error:

@@ -37,15 +37,16 @@ def local_size(uris: list[str]) -> int | None:
     return sum(path.stat().st_size for path in paths if path is not None and path.exists())
 
 
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole: temporary name, fsync, rename."""
+def atomic_write(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a file so that it appears whole: temporary name, fsync (when it must outlive the machine), rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
             # mkstemp keeps its file to itself; an artefact is for whoever may read the folder.
             os.fchmod(stream.fileno(), 0o666 & ~_UMASK)
         Path(temporary).replace(path)

@@ -53,6 +53,6 @@ class ProgressSender:
             message=message,
         )
         try:
-            atomic_write(self._path, report.model_dump_json(by_alias=True).encode())
+            atomic_write(self._path, report.model_dump_json(by_alias=True).encode(), durable=False)
         except OSError as error:
             log.warning("progress not reported: %s", error)
