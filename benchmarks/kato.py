@@ -29,7 +29,7 @@ from .variants import BASELINE, DEFAULT, VARIANTS, Backend, NotHere, Variant
 SAMPLES_PATH = MANIFEST.parent / "data" / "pydocs.jsonl"
 CORPUS_SAMPLES = 3_000
 REPEATED_SAMPLES = 100_000
-RATIO_TARGETS = {"rest-batched-4": 28.0, "rest-batched-4-by-200": 28.0, "direct-sqlite-1": 60.0}
+RATIO_TARGETS = {"rest-batched-4": 28.0, "direct-sqlite-1": 60.0}
 THROUGHPUT = "direct-throughput"
 THROUGHPUT_TARGET = 2_000.0
 MEMORY = "memory"

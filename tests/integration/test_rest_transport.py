@@ -36,7 +36,8 @@ from tests.support.kato_server import command, environment, kato_server
 CHUNK_SIZES = (5, 4, 3)
 HIERARCHY = Hierarchy(chunk_sizes=CHUNK_SIZES, tokenize=str.split)
 PLAIN = {"KATO_EXTENSIONS": "off"}
-LEARN = "/observe-sequence"
+LEARN = "-sequence"
+"""Of observe-sequence, or of our learn-sequences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -483,7 +484,7 @@ def test_a_block_without_anything_to_learn_gets_its_row(either: Served, new_work
     assert (row.done, row.skipped, row.learns) == (0, 4, (0, 0, 0))
 
 
-def test_a_server_that_stops_guarding_is_noticed(tmp_path: Path, new_work: Callable[[Served], Work]) -> None:
+def test_a_server_that_loses_its_extensions_is_noticed(tmp_path: Path, new_work: Callable[[Served], Work]) -> None:
     with ExitStack() as stack:
         server = Mortal(stack, folder=tmp_path)
         work = new_work(server.served)
@@ -491,7 +492,7 @@ def test_a_server_that_stops_guarding_is_noticed(tmp_path: Path, new_work: Calla
         transport.commit(block(0))
         server.kill()
         server.start_again(PLAIN)
-        with pytest.raises(KatoError, match="does not guard what it learns any more"):
+        with pytest.raises(KatoError, match="learn-sequences"):
             transport.commit(block(1))
         assert transport.last_block() == 0
     assert work.learned() == computed(block(0))

@@ -36,11 +36,9 @@ def learned_by_server(calls: list[Call], *, chunk_size: int, max_pattern_length:
         assert stm == [], "a call must find an empty memory"
         if call.auto_learn is not None:
             limit = call.auto_learn
-        if call.marks:
-            limit = 0
         for observation in call.observations():
             stm.append(observation["strings"])
-            if 0 < limit <= len(stm) or observation.get("learn"):
+            if 0 < limit <= len(stm):
                 learned.append(stm)
                 stm = []
         if call.learn_at_end and stm:
@@ -51,41 +49,41 @@ def learned_by_server(calls: list[Call], *, chunk_size: int, max_pattern_length:
 
 
 @given(sequences_and_sizes(), st.booleans())
-def test_the_calls_together_are_the_input_in_order(given: tuple[list[Events], int, int], marks: bool) -> None:
+def test_the_calls_together_are_the_input_in_order(given: tuple[list[Events], int, int], whole: bool) -> None:
     sequences, chunk_size, batch_size = given
-    calls = plan_calls(sequences, chunk_size=chunk_size, batch_size=batch_size, marks=marks)
+    calls = plan_calls(sequences, chunk_size=chunk_size, batch_size=batch_size, whole=whole)
     assert [pattern for call in calls for pattern in call.patterns] == sequences
     observed = [observation["strings"] for call in calls for observation in call.observations()]
     assert observed == [event for sequence in sequences for event in sequence]
     assert all(1 <= len(call.patterns) <= batch_size for call in calls)
 
 
-@given(sequences_and_sizes(), st.booleans())
-def test_a_server_learns_every_pattern_once_and_in_order(given: tuple[list[Events], int, int], marks: bool) -> None:
+@given(sequences_and_sizes())
+def test_a_server_learns_every_pattern_once_and_in_order(given: tuple[list[Events], int, int]) -> None:
     sequences, chunk_size, batch_size = given
-    calls = plan_calls(sequences, chunk_size=chunk_size, batch_size=batch_size, marks=marks)
+    calls = plan_calls(sequences, chunk_size=chunk_size, batch_size=batch_size, whole=False)
     assert learned_by_server(calls, chunk_size=chunk_size) == sequences
 
 
 @given(sequences_and_sizes())
 def test_one_pattern_a_call_needs_no_learning_by_itself(given: tuple[list[Events], int, int]) -> None:
     sequences, chunk_size, _ = given
-    calls = plan_calls(sequences, chunk_size=chunk_size, batch_size=1, marks=False)
+    calls = plan_calls(sequences, chunk_size=chunk_size, batch_size=1, whole=False)
     assert all(call.learn_at_end and not call.auto_learn for call in calls)
     assert learned_by_server(calls, chunk_size=chunk_size, max_pattern_length=0) == sequences
 
 
 @given(sequences_and_sizes())
-def test_with_marks_only_the_batch_size_counts(given: tuple[list[Events], int, int]) -> None:
+def test_of_whole_patterns_only_the_batch_size_counts(given: tuple[list[Events], int, int]) -> None:
     sequences, chunk_size, batch_size = given
-    calls = plan_calls(sequences, chunk_size=chunk_size, batch_size=batch_size, marks=True)
+    calls = plan_calls(sequences, chunk_size=chunk_size, batch_size=batch_size, whole=True)
     assert len(calls) == ceil(len(sequences) / batch_size)
 
 
 @given(sequences_and_sizes())
-def test_without_marks_only_odd_lengths_cost_more_calls(given: tuple[list[Events], int, int]) -> None:
+def test_else_only_odd_lengths_cost_more_calls(given: tuple[list[Events], int, int]) -> None:
     sequences, chunk_size, batch_size = given
-    calls = plan_calls(sequences, chunk_size=chunk_size, batch_size=batch_size, marks=False)
+    calls = plan_calls(sequences, chunk_size=chunk_size, batch_size=batch_size, whole=False)
     odd = sum(len(sequence) != chunk_size for sequence in sequences)
     assert len(calls) <= ceil(len(sequences) / batch_size) + 2 * odd
 
@@ -107,20 +105,20 @@ def test_without_marks_only_odd_lengths_cost_more_calls(given: tuple[list[Events
 )
 def test_the_published_call_counts_hold(tokens: int, one_by_one: int, in_fifties: int) -> None:
     pieces = [[[token] for token in piece] for piece in chunks([f"t{i}" for i in range(tokens)], 5)]
-    assert len(plan_calls(pieces, chunk_size=5, batch_size=1, marks=True)) == one_by_one
-    assert len(plan_calls(pieces, chunk_size=5, batch_size=50, marks=True)) == in_fifties
+    assert len(plan_calls(pieces, chunk_size=5, batch_size=1, whole=True)) == one_by_one
+    assert len(plan_calls(pieces, chunk_size=5, batch_size=50, whole=True)) == in_fifties
 
 
 def test_equal_chunks_with_a_short_tail_are_one_plain_call() -> None:
     pieces = [events_of_length(length, start=0) for length in (5, 5, 3)]
-    (call,) = plan_calls(pieces, chunk_size=5, batch_size=50, marks=False)
+    (call,) = plan_calls(pieces, chunk_size=5, batch_size=50, whole=False)
     assert call.auto_learn == 5
     assert call.learn_at_end
 
 
 def test_a_long_chunk_goes_alone_with_learning_by_itself_switched_off() -> None:
     pieces = [events_of_length(length, start=0) for length in (5, 5, 7)]
-    equal, long = plan_calls(pieces, chunk_size=5, batch_size=50, marks=False)
+    equal, long = plan_calls(pieces, chunk_size=5, batch_size=50, whole=False)
     assert (equal.auto_learn, equal.learn_at_end) == (5, False)
     assert (long.auto_learn, long.learn_at_end) == (0, True)
 

@@ -42,8 +42,41 @@ def test_extensions_are_advertised(wire: Wire) -> None:
         "learn-marks",
         "guarded-learning",
         "compact-results",
+        "learn-sequences",
         "list-patterns",
     ]
+
+
+def test_sequences_are_learned_whole_and_leave_the_memory_alone(wire: Wire) -> None:
+    session = wire.session(node := new_node(), process_predictions=False)
+    wire.observe(session, "before")
+    chunks = ["a b c", "d e", "f g h i j", "a b c", "lonely"]
+    answer = wire.post(session, "learn-sequences", {"sequences": [chunk.split() for chunk in chunks]})
+    names = answer["pattern_names"]
+    assert names[-1] == ""
+    assert [wire.pattern(node, name)["pattern_data"] for name in names[:-1]] == [
+        [[word] for word in chunk.split()] for chunk in chunks[:-1]
+    ]
+    assert names == [*wire.sequence(wire.session(), marked(*chunks[:-1]))["auto_learned_patterns"], ""]
+    assert wire.pattern(node, names[0])["frequency"] == 2
+    assert wire.stm(session) == [["before"]]
+    assert "applied" not in answer
+
+
+def test_guarded_sequences_count_once(wire: Wire) -> None:
+    session = wire.session(node := new_node(), process_predictions=False)
+    body = {"sequences": [["a", "b"]], "guard": guard(3)}
+    first = wire.post(session, "learn-sequences", body)
+    again = wire.post(session, "learn-sequences", body)
+    assert (first["applied"], again["applied"]) == (True, False)
+    assert first["pattern_names"] == again["pattern_names"]
+    assert wire.pattern(node, first["pattern_names"][0])["frequency"] == 1
+
+
+def test_bad_sequences_are_refused(wire: Wire) -> None:
+    session = wire.session(process_predictions=False)
+    for body in ({}, {"sequences": None}, {"sequences": ["ab"]}, {"sequences": [["a", 1]]}):
+        wire.post(session, "learn-sequences", body, status=422)
 
 
 def test_marks_learn_chunks_of_any_length_in_one_call(wire: Wire) -> None:
@@ -161,3 +194,4 @@ def test_an_unknown_node_lists_nothing(wire: Wire) -> None:
 
 def test_a_server_without_extensions_lists_no_patterns(plain_wire: Wire) -> None:
     assert plain_wire.send("GET", "/knowledge/n/frequencies", status=404) == {"detail": "Not Found"}
+    plain_wire.post(plain_wire.session(), "learn-sequences", {"sequences": [["a", "b"]]}, status=404)

@@ -157,6 +157,15 @@ class KatoClient:
         self._stm_length = answer.get("final_stm_length")
         return answer
 
+    def learn_sequences(self, sequences: Sequence[Sequence[str]], *, guard: Guard) -> Json:
+        """Learn patterns of one-symbol events, whatever the short-term memory holds.
+
+        For servers that advertise learn-sequences. The call counts once however often it is sent, so a lost answer is
+        asked for again. `pattern_names` of the answer has a name per sequence.
+        """
+        body = {"sequences": list(map(list, sequences)), "guard": asdict(guard)}
+        return self._in_session("POST", "/learn-sequences", body=body, repeatable=True, needs_memory=False)
+
     def _guarded(self, body: Json) -> Json:
         # Names depend on what the memory held before: only a call that starts from nothing can be sent again.
         repeatable = self._stm_length == 0

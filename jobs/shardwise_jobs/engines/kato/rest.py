@@ -23,9 +23,8 @@ from .retries import KatoError, LostAnswer, Wire
 from .stores.base import BlockRecord, Events, Guard
 from .transport import MAX_LISTED_FAILURES, WorkedBlock
 
-NEEDED_EXTENSIONS = frozenset({"learn-marks", "guarded-learning"})
+NEEDED_EXTENSIONS = frozenset({"learn-sequences"})
 """What makes a server ours: without both, it gets the plain protocol."""
-COMPACT_RESULTS = "compact-results"
 
 POSITIONS_PER_BLOCK = 2**20
 """Positions of a guard that one block may use on one node; more calls than any block has."""
@@ -113,7 +112,6 @@ class RestTransport:
             raise
         extensions = set(self._status.get("extensions") or ())
         self._exact = extensions >= NEEDED_EXTENSIONS and not sequential
-        self._compact = COMPACT_RESULTS in extensions
         self._clients = [
             KatoClient(
                 node_id=node_id(knowledge_base, f"node{level}"),
@@ -226,7 +224,7 @@ class RestTransport:
             lesson.sequences[lesson.position :],
             chunk_size=self._chunk_sizes[lesson.level],
             batch_size=self._batch_size,
-            marks=self._exact,
+            whole=self._exact,
         )
 
     def _learn_guarded(self, lesson: _Lesson, *, outcome: _Outcome, block: int) -> None:
@@ -235,16 +233,10 @@ class RestTransport:
         for number, call in enumerate(self._plan(lesson)):
             position = block * POSITIONS_PER_BLOCK + number
             self._learning_calls += 1
-            answer = client.observe_sequence(
-                call.observations(),
-                guard=Guard(run=self._run, shard=self._shard, position=position),
-                compact=self._compact,
+            answer = client.learn_sequences(
+                call.sequences(), guard=Guard(run=self._run, shard=self._shard, position=position)
             )
-            if "applied" not in answer:
-                raise KatoError(
-                    f"{self._wire.shown_url}: the server does not guard what it learns any more: was it replaced?"
-                )
-            self._settle(lesson, call=call, answered=answer["auto_learned_patterns"], outcome=outcome)
+            self._settle(lesson, call=call, answered=answer["pattern_names"], outcome=outcome)
 
     def _learn_plain(self, lesson: _Lesson, *, outcome: _Outcome) -> None:
         for attempt in self._wire.retrying((LostAnswer,)):

@@ -1,6 +1,6 @@
 """Which patterns go into which call to a KATO server, and what a lost call can have learned: pure functions.
 
-A server learns either where a mark says so (an extension), or by itself when its memory holds `chunk_size` events, or
+A server learns either whole patterns (an extension), or by itself when its memory holds `chunk_size` events, or
 at the end of a call. The batching rules follow from that alone, so they are kept apart from any connection.
 """
 
@@ -16,34 +16,32 @@ from .stores.base import Events
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One observe-sequence that learns some patterns, in order, from an empty short-term memory to an empty one."""
+    """One call that learns some patterns, in order, from an empty short-term memory to an empty one."""
 
     patterns: tuple[Events, ...]
-    marks: bool = False
-    """Learning is told by a mark on the last observation of each pattern."""
     learn_at_end: bool = False
     auto_learn: int | None = None
     """What the session's max_pattern_length must be for this call; None when both 0 and the chunk size will do."""
 
     def observations(self) -> list[dict[str, Any]]:
-        """Return the call's observations, one event each."""
-        observed: list[dict[str, Any]] = []
-        for pattern in self.patterns:
-            observed.extend({"strings": event} for event in pattern)
-            if self.marks:
-                observed[-1]["learn"] = True
-        return observed
+        """Return what an observe-sequence is to send, one event each."""
+        return [{"strings": event} for pattern in self.patterns for event in pattern]
+
+    def sequences(self) -> list[list[str]]:
+        """Return what a learn-sequences is to send: the symbols of each pattern, whose events are single symbols."""
+        return [[symbol for event in pattern for symbol in event] for pattern in self.patterns]
 
 
-def plan_calls(sequences: Sequence[Events], *, chunk_size: int, batch_size: int, marks: bool) -> list[Call]:
+def plan_calls(sequences: Sequence[Events], *, chunk_size: int, batch_size: int, whole: bool) -> list[Call]:
     """Put patterns into as few calls as their lengths allow, at most `batch_size` into one; order is kept.
 
-    Without marks a call is a run of patterns of exactly `chunk_size` events, which the server learns by itself. A
-    shorter one can only end a call, learned by its end; a longer one needs a call without learning by itself.
+    `whole` is for servers that take patterns of any length as such. Else a call is a run of patterns of exactly
+    `chunk_size` events, which the server learns by itself; a shorter one can only end a call, learned by its end; a
+    longer one needs a call without learning by itself.
     """
-    if marks:
+    if whole:
         starts = range(0, len(sequences), batch_size)
-        return [Call(patterns=tuple(sequences[start : start + batch_size]), marks=True) for start in starts]
+        return [Call(patterns=tuple(sequences[start : start + batch_size])) for start in starts]
     calls: list[Call] = []
     run: list[Events] = []
 

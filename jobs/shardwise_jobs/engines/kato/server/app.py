@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp
 
 from . import errors, health
-from .models import ExtendedSequence, Genes, NewSession, Observed, PlainSequence, SessionConfig, Ttl
+from .models import ExtendedSequence, Genes, Lessons, NewSession, Observed, PlainSequence, SessionConfig, Ttl
 from .service import VERSION, SessionService
 from .sessions import SessionNotFound
 from .wire import Headers, JsonRoute, answer
@@ -103,6 +103,12 @@ def _session_routes(service: SessionService) -> APIRouter:
         return answer(service.observe(session_id, body))
 
     router.post("/{session_id}/observe-sequence")(_sequence_handler(service))
+
+    if service.settings.extensions:
+
+        @router.post("/{session_id}/learn-sequences")
+        def learn_sequences(session_id: str, body: Lessons) -> Response:
+            return answer(service.learn_sequences(session_id, body))
 
     @router.post("/{session_id}/learn")
     def learn(session_id: str) -> Response:

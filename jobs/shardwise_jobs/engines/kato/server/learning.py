@@ -108,12 +108,19 @@ class Call:
         """Learn the STM and clear it; returns the wire name, or "" for fewer than two symbols (nothing is learned)."""
         stm, gathered = self.stm, self._gathered
         self.clear()
-        if sum(map(len, stm)) < 2:
+        return self._learn(stm, gathered)
+
+    def learn_sequence(self, symbols: list[str]) -> str:
+        """Learn a pattern of one-symbol events and leave the STM as it is; returns its wire name, or ""."""
+        return self._learn([[symbol] for symbol in symbols], NOTHING_GATHERED)
+
+    def _learn(self, events: Events, gathered: Gathered) -> str:
+        if sum(map(len, events)) < 2:
             return ""
-        bare = pattern_hash(stm)
+        bare = pattern_hash(events)
         lesson = self._lessons.get(bare)
         if lesson is None:
-            lesson = self._lessons[bare] = _Lesson(events=stm)
+            lesson = self._lessons[bare] = _Lesson(events=events)
         lesson.count += 1
         if gathered is not NOTHING_GATHERED:
             lesson.gather(gathered)

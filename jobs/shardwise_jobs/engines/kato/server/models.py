@@ -126,6 +126,13 @@ class ExtendedSequence(SequenceFlags):
     compact: bool = False
 
 
+class Lessons(BaseModel):
+    """Body of `POST /sessions/{id}/learn-sequences`: patterns of one-symbol events, each to be learned whole."""
+
+    sequences: list[list[str]]
+    guard: SequenceGuard | None = None
+
+
 class Genes(BaseModel):
     """Body of `POST /genes/update`."""
 

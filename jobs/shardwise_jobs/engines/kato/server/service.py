@@ -19,11 +19,13 @@ from .gateway import StoreGateway
 from .learning import MAX_STM_EVENTS, Call, Memory
 from .models import (
     ExtendedSequence,
+    Lessons,
     Observation,
     Observed,
     PlainObservation,
     PlainSequence,
     SequenceFlags,
+    SequenceGuard,
     SessionConfig,
 )
 from .nodes import Node, Nodes
@@ -43,6 +45,10 @@ _LINES_PER_PIECE = 500
 
 def _begun(rows: Iterator[T]) -> Iterator[T]:
     return chain([row], rows) if (row := next(rows, None)) is not None else rows
+
+
+def _guard(given: SequenceGuard | None) -> Guard | None:
+    return None if given is None else Guard(run=given.run, shard=given.shard, position=given.position)
 
 
 class EmptyStm(Exception):
@@ -88,7 +94,7 @@ class SessionService:
     def observe_sequence(self, session_id: str, sequence: PlainSequence | ExtendedSequence) -> Answer:
         """Observe many times in one call."""
         extended = sequence if isinstance(sequence, ExtendedSequence) else None
-        guard = Guard(**extended.guard.model_dump()) if extended and extended.guard else None
+        guard = _guard(extended.guard) if extended else None
         with self.sessions.use(session_id) as session:
             node = self.nodes.get(session.node_id)
             config = node.config(session.config)
@@ -108,6 +114,18 @@ class SessionService:
             **work,
             "isolated": sequence.clear_stm_between,
         }
+        return answer if guard is None else answer | {"applied": applied}
+
+    def learn_sequences(self, session_id: str, lessons: Lessons) -> Answer:
+        """Learn many sequences of one-symbol events in one call; the STM and the predictions stay as they are."""
+        guard = _guard(lessons.guard)
+        with self.sessions.use(session_id) as session:
+            node = self.nodes.get(session.node_id)
+            config = node.config(session.config)
+            call = Call(memory=session.memory, config=config)
+            names = [call.learn_sequence(symbols) for symbols in lessons.sequences]
+            applied = self._finish(session=session, node=node, config=config, call=call, guard=guard)
+        answer: Answer = {"status": "learned", "session_id": session_id, "pattern_names": names}
         return answer if guard is None else answer | {"applied": applied}
 
     def learn(self, session_id: str) -> Answer:
