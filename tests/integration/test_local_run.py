@@ -241,6 +241,30 @@ def test_tolerated_failures_are_counted_and_listed_with_their_line(folder: Folde
     ]
 
 
+def hub_folder(folder: Folder) -> None:
+    (folder.path / "dataset").mkdir()
+    (folder.path / "samples.jsonl").rename(folder.path / "dataset" / "train.jsonl")
+    folder.kato["dataset"] = {"hub": {"path": "./dataset"}}
+
+
+def test_a_streamed_dataset_that_nobody_has_counted_has_the_same_digest(tmp_path: Path) -> None:
+    folder = Folder(path=tmp_path, samples=60)
+    hub_folder(folder)
+    done = folder.run()
+    assert done.code == 0, done.err
+    assert done.status["result"]["digest"] == digest_of(60)
+    assert done.status["items"] == {"done": 60, "failed": 0, "skipped": 0}
+
+
+def test_a_streamed_dataset_without_a_sample_to_learn_is_no_success(tmp_path: Path) -> None:
+    folder = Folder(path=tmp_path, samples=0)
+    (tmp_path / "samples.jsonl").write_text('{"text": "tiny"}\n' * 30, encoding="utf-8")
+    hub_folder(folder)
+    done = folder.run()
+    assert done.code == 2
+    assert "no sample was learned" in done.err
+
+
 @pytest.mark.mongo
 def test_mongodb_has_the_same_digest(folder: Folder, expected: str, mongo_uri: str) -> None:
     folder.kato.update(knowledgeBase="local-run", store={"uri": mongo_uri})

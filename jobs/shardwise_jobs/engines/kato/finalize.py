@@ -19,7 +19,7 @@ from shardwise_api.sharding import shard_items
 from shardwise_api.wire import MAX_METRICS, ItemCounts, ItemFailure, Metric, RunResult, WorkedResult
 from shardwise_jobs.blocks import count
 from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import TooManyFailedItems, WorkError
+from shardwise_jobs.errors import BadInput, TooManyFailedItems, WorkError
 
 from .places import Place
 from .stores.base import BlockRecord
@@ -197,7 +197,12 @@ def _check_complete(missing: dict[int, int] | None, *, spec: TrainingRunSpec) ->
 
 def _check_items(done: LedgerSum, *, spec: TrainingRunSpec) -> None:
     items = done.items
-    total = items.done + items.failed + items.skipped
+    total = items.all
+    if not items.done:
+        # Prepare sees this where it can count; a streamed dataset shows it only now.
+        raise BadInput(
+            f"spec.engine.kato.dataset: no sample was learned ({items.failed} failed, {items.skipped} too short)"
+        )
     if items.failed > spec.items.max_failed_fraction * total:
         listed = "; ".join(reason for _, reason in done.failures[:3])
         raise TooManyFailedItems(
