@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.kato import Transport as TransportKind
@@ -23,12 +23,10 @@ from .names import node_id
 from .stores import KnowledgeBaseConfig, open_store
 from .stores.base import BlockRecord, PatternStore, StoreUnavailable
 from .stores.open import sqlite_path
-from .transport import Transport
+from .transport import Guarantee, Transport
 
 STORE_URI_VARIABLE = "SHARDWISE_STORE_URI"
 """Where a store's URI comes from when the manifest names a Secret."""
-
-Guarantee = Literal["ExactlyOnce", "AtLeastOnce"]
 
 
 class Place(Protocol):

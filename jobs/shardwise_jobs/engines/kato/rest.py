@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from shardwise_api.kato import KatoServer
 from shardwise_jobs.errors import WorkError
@@ -21,18 +21,16 @@ from .names import node_id, wire_name
 from .rest_planning import Applied, Call, applied, plan_calls
 from .retries import KatoError, LostAnswer, Wire
 from .stores.base import BlockRecord, Events, Guard
-from .transport import MAX_LISTED_FAILURES, WorkedBlock
+from .transport import MAX_LISTED_FAILURES, Guarantee, WorkedBlock
 
 NEEDED_EXTENSIONS = frozenset({"learn-sequences"})
-"""What makes a server ours: without both, it gets the plain protocol."""
+"""What makes a server ours: without it, it gets the plain protocol."""
 
 POSITIONS_PER_BLOCK = 2**20
 """Positions of a guard that one block may use on one node; more calls than any block has."""
 
 MAX_ATTEMPTS = 8
 """Half a minute of backoff: long enough for a server that is started again."""
-
-Guarantee = Literal["ExactlyOnce", "AtLeastOnce"]
 
 
 @dataclass(slots=True, kw_only=True)

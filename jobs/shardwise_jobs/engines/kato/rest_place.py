@@ -14,11 +14,11 @@ from .client import KatoClient
 from .file_ledger import FileLedger
 from .identity import RunIdentity
 from .names import node_id
-from .places import Guarantee, store_uri
+from .places import store_uri
 from .rest import NEEDED_EXTENSIONS, RestTransport
 from .stores import KnowledgeBaseConfig, open_store
 from .stores.base import BlockRecord
-from .transport import Transport
+from .transport import Guarantee, Transport
 
 LISTING = "list-patterns"
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from .hierarchy import SampleTree
 from .stores.base import BlockRecord
+
+Guarantee = Literal["ExactlyOnce", "AtLeastOnce"]
+"""What a crash at the worst moment can do to a count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
