@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import tracemalloc
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,18 +13,10 @@ from shardwise_api.common import Strategy
 from shardwise_api.sharding import shard_items
 from shardwise_jobs.errors import BadConfiguration, BadInput, Unavailable
 from shardwise_jobs.sources import LibraryDataset
+from tests.support.lines import write_lines
 from tests.support.require import missing
 
 LONG = "a text that is long enough"
-
-
-def _write(path: Path, *lines: bytes | str | dict[str, Any]) -> Path:
-    coded = (
-        line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
-        for line in lines
-    )
-    path.write_bytes(b"".join(line + b"\n" for line in coded))
-    return path
 
 
 class TestKnownDatasets:
@@ -157,7 +147,7 @@ class TestLibrary:
     def test_a_folder_is_a_dataset(self, tmp_path: Path) -> None:
         folder = tmp_path / "corpus"
         folder.mkdir()
-        _write(folder / "train.jsonl", {"body": f"{LONG} 0"}, {"body": "short"}, {"body": f"{LONG} 2"})
+        write_lines(folder / "train.jsonl", {"body": f"{LONG} 0"}, {"body": "short"}, {"body": f"{LONG} 2"})
         source = LibraryDataset.hub(path=str(folder), name=None, split="train", column="body", revision=None)
         survey = source.survey(max_samples=2)
         assert (survey.items_total, survey.samples, survey.skipped) == (3, 2, 1)
@@ -177,7 +167,7 @@ class TestLibrary:
             source.survey(max_samples=1)
 
     def test_a_split_that_is_not_there_is_bad_input(self, tmp_path: Path) -> None:
-        _write(tmp_path / "train.jsonl", {"text": LONG})
+        write_lines(tmp_path / "train.jsonl", {"text": LONG})
         source = LibraryDataset.hub(path=str(tmp_path), name=None, split="nosplit", column=None, revision=None)
         with pytest.raises(BadInput, match=r"dataset\.hub: .*nosplit"):
             source.survey(max_samples=1)

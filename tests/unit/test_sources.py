@@ -20,6 +20,7 @@ from shardwise_api.sharding import shard_items
 from shardwise_jobs.errors import BadConfiguration, BadInput
 from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.sources import LineFiles, Record, RecordSource
+from tests.support.lines import write_lines
 
 LONG = "a text that is long enough"
 
@@ -30,15 +31,6 @@ def _jsonl(*paths: Path, column: str = "text") -> LineFiles:
 
 def _text(*paths: Path) -> LineFiles:
     return LineFiles(uris=[str(path) for path in paths], format=FileFormat.TEXT, column="text")
-
-
-def _write(path: Path, *lines: bytes | str | dict[str, Any]) -> Path:
-    coded = (
-        line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
-        for line in lines
-    )
-    path.write_bytes(b"".join(line + b"\n" for line in coded))
-    return path
 
 
 def _all(source: RecordSource) -> list[Record]:
@@ -59,13 +51,13 @@ def _failure(path: Path) -> str:
 
 
 def _around(path: Path, line: bytes | str | dict[str, Any]) -> Path:
-    return _write(path, {"text": LONG}, line, {"text": LONG})
+    return write_lines(path, {"text": LONG}, line, {"text": LONG})
 
 
 class TestLines:
     def test_a_line_is_an_item_numbered_over_all_files(self, tmp_path: Path) -> None:
-        first = _write(tmp_path / "1.jsonl", {"text": "one"}, {"text": "two"})
-        second = _write(tmp_path / "2.jsonl", {"text": "three", "other": 1})
+        first = write_lines(tmp_path / "1.jsonl", {"text": "one"}, {"text": "two"})
+        second = write_lines(tmp_path / "2.jsonl", {"text": "three", "other": 1})
         assert _all(_jsonl(first, second)) == [
             Record(item=0, text="one"),
             Record(item=1, text="two"),
@@ -79,12 +71,12 @@ class TestLines:
         assert [record.text for record in _all(source)] == ["one", "two", "three"]
 
     def test_text_files_keep_what_a_line_holds(self, tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.txt", "  with spaces\t", '{"text": 1}', "naïve \u2028 日本")
+        path = write_lines(tmp_path / "a.txt", "  with spaces\t", '{"text": 1}', "naïve \u2028 日本")
         assert [record.text for record in _all(_text(path))] == ["  with spaces\t", '{"text": 1}', "naïve \u2028 日本"]
 
     @pytest.mark.parametrize("ending", ["gz", "bz2"])
     def test_compressed_files_hold_the_same_items(self, ending: str, tmp_path: Path) -> None:
-        plain = _write(tmp_path / "a.jsonl", *({"text": f"{LONG} {number}"} for number in range(50)))
+        plain = write_lines(tmp_path / "a.jsonl", *({"text": f"{LONG} {number}"} for number in range(50)))
         packed = tmp_path / f"a.jsonl.{ending}"
         compress = gzip.compress if ending == "gz" else bz2.compress
         packed.write_bytes(compress(plain.read_bytes()))
@@ -101,7 +93,7 @@ class TestLines:
             _jsonl(path).survey(max_samples=None)
 
     def test_a_file_that_is_not_what_its_ending_says_is_bad_input(self, tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.jsonl.gz", {"text": LONG})
+        path = write_lines(tmp_path / "a.jsonl.gz", {"text": LONG})
         with pytest.raises(BadInput, match=r"a\.jsonl\.gz: the compressed file is broken"):
             _jsonl(path).survey(max_samples=None)
 
@@ -142,7 +134,7 @@ class TestBrokenRecords:
     def test_bytes_that_are_not_utf8_fail_alone(self, tmp_path: Path) -> None:
         path = _around(tmp_path / "a.jsonl", b'{"text": "caf\xe9 au lait"}')
         assert _failure(path) == "a.jsonl line 2: not UTF-8: byte 0xe9"
-        plain = _write(tmp_path / "a.txt", LONG, b"caf\xe9 au lait", LONG)
+        plain = write_lines(tmp_path / "a.txt", LONG, b"caf\xe9 au lait", LONG)
         assert [record.failure for record in _all(_text(plain))] == [None, "a.txt line 2: not UTF-8: byte 0xe9", None]
 
     @pytest.mark.parametrize(
@@ -153,12 +145,12 @@ class TestBrokenRecords:
         assert _failure(path) == "a.jsonl line 2: column 'text' holds half a surrogate pair"
 
     def test_a_missing_column_in_all_records_is_bad_input_that_says_what_there_is(self, tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.jsonl", {"body": LONG}, {"body": LONG})
+        path = write_lines(tmp_path / "a.jsonl", {"body": LONG}, {"body": LONG})
         with pytest.raises(BadInput, match=r"2 records: 2 failed, .*no column 'text'; columns are 'body'"):
             _jsonl(path).survey(max_samples=None)
 
     def test_all_failures_are_counted_and_the_first_ten_are_listed(self, tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.jsonl", {"text": LONG}, *["broken"] * 25)
+        path = write_lines(tmp_path / "a.jsonl", {"text": LONG}, *["broken"] * 25)
         survey = _jsonl(path).survey(max_samples=None)
         assert survey.failed == 25
         assert [item for item, _ in survey.failures] == list(range(1, 11))
@@ -166,36 +158,36 @@ class TestBrokenRecords:
 
 class TestSamples:
     def test_a_blank_line_is_skipped_and_keeps_its_number(self, tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.jsonl", {"text": LONG}, "", " \t", {"text": LONG})
+        path = write_lines(tmp_path / "a.jsonl", {"text": LONG}, "", " \t", {"text": LONG})
         survey = _jsonl(path).survey(max_samples=None)
         assert (survey.items_total, survey.samples, survey.skipped, survey.failed) == (4, 2, 2, 0)
         assert [record.item for record in _all(_jsonl(path)) if not record.too_short] == [0, 3]
 
     @pytest.mark.parametrize(("text", "skipped"), [("x" * 10, 1), ("x" * 11, 0), (f"  {'x' * 10}  ", 1)])
     def test_a_sample_has_more_than_ten_characters(self, text: str, skipped: int, tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.jsonl", {"text": LONG}, {"text": text})
+        path = write_lines(tmp_path / "a.jsonl", {"text": LONG}, {"text": text})
         assert _jsonl(path).survey(max_samples=None).skipped == skipped
 
     @pytest.mark.parametrize("lines", [[], [{"text": "short"}, {"text": "x" * 10}, ""]])
     def test_nothing_to_learn_from_is_bad_input(self, lines: list[Any], tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.jsonl", *lines)
+        path = write_lines(tmp_path / "a.jsonl", *lines)
         with pytest.raises(
             BadInput, match=rf"no sample to learn from \({len(lines)} records: 0 failed, {len(lines)} sh"
         ):
             _jsonl(path).survey(max_samples=None)
 
     def test_an_empty_file_among_others_is_none(self, tmp_path: Path) -> None:
-        empty, full = _write(tmp_path / "0.jsonl"), _write(tmp_path / "1.jsonl", {"text": LONG})
+        empty, full = write_lines(tmp_path / "0.jsonl"), write_lines(tmp_path / "1.jsonl", {"text": LONG})
         assert _all(_jsonl(empty, full, empty)) == [Record(item=0, text=LONG)]
 
     def test_max_samples_counts_only_what_can_be_learned(self, tmp_path: Path) -> None:
         lines: list[Any] = [{"text": "short"}, "broken", {"text": f"{LONG} 1"}, "", {"text": f"{LONG} 2"}]
-        path = _write(tmp_path / "a.jsonl", *lines, {"text": f"{LONG} 3"}, "broken")
+        path = write_lines(tmp_path / "a.jsonl", *lines, {"text": f"{LONG} 3"}, "broken")
         survey = _jsonl(path).survey(max_samples=2)
         assert (survey.items_total, survey.samples, survey.failed, survey.skipped) == (5, 2, 1, 2)
 
     def test_more_samples_than_there_are_are_all(self, tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.jsonl", {"text": LONG}, {"text": LONG})
+        path = write_lines(tmp_path / "a.jsonl", {"text": LONG}, {"text": LONG})
         survey = _jsonl(path).survey(max_samples=1000)
         assert (survey.items_total, survey.samples) == (2, 2)
 
@@ -210,7 +202,7 @@ class TestShards:
         self, tmp_path_factory: pytest.TempPathFactory, strategy: Strategy, shards: int, files: list[list[str]]
     ) -> None:
         folder = tmp_path_factory.mktemp("shards")
-        paths = [_write(folder / f"{number}.txt", *lines) for number, lines in enumerate(files)]
+        paths = [write_lines(folder / f"{number}.txt", *lines) for number, lines in enumerate(files)]
         everything = _all(_text(*paths))
         total = len(everything)
         assert [record.item for record in everything] == list(range(total))
@@ -223,15 +215,15 @@ class TestShards:
         assert sorted(found, key=lambda record: record.item) == everything
 
     def test_a_shard_of_an_uncounted_input_ends_with_it(self, tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.txt", *"abcdefg")
+        path = write_lines(tmp_path / "a.txt", *"abcdefg")
         items = shard_items(strategy=Strategy.ROUND_ROBIN, shards=3, shard=1, total=None)
         assert [record.text for record in _text(path).read(items)] == ["b", "e"]
 
 
 class TestIdentityOfInput:
     def test_a_moved_input_is_the_same_input(self, tmp_path: Path) -> None:
-        here = _write(tmp_path / "here.jsonl", {"text": LONG}, {"text": LONG})
-        there = _write(tmp_path / "there.jsonl", {"text": LONG})
+        here = write_lines(tmp_path / "here.jsonl", {"text": LONG}, {"text": LONG})
+        there = write_lines(tmp_path / "there.jsonl", {"text": LONG})
         prints = {
             _jsonl(here).survey(max_samples=None).fingerprint,
             _jsonl(there, there).survey(max_samples=None).fingerprint,
@@ -243,11 +235,11 @@ class TestIdentityOfInput:
         self, tmp_path_factory: pytest.TempPathFactory, files: list[list[str]]
     ) -> None:
         folder = tmp_path_factory.mktemp("prints")
-        sample = _write(folder / "sample.txt", LONG)
+        sample = write_lines(folder / "sample.txt", LONG)
         for number, lines in enumerate(files):
             (folder / f"{number}.txt").write_text("\n".join(lines))
         paths = [folder / f"{number}.txt" for number in range(len(files))]
-        joined = _write(folder / "joined.txt", *(record.text for record in _all(_text(*paths))))
+        joined = write_lines(folder / "joined.txt", *(record.text for record in _all(_text(*paths))))
         glued = folder / "glued.txt"
         glued.write_bytes(b"".join(path.read_bytes() for path in paths))
         known = _text(sample, *paths).survey(max_samples=None).fingerprint
@@ -256,25 +248,28 @@ class TestIdentityOfInput:
         assert (_text(sample, glued).survey(max_samples=None).fingerprint == known) == same
 
     def test_other_content_another_column_and_another_format_are_other_inputs(self, tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.jsonl", {"text": LONG, "body": LONG})
-        other = _write(tmp_path / "b.jsonl", {"text": LONG, "body": LONG + "!"})
+        path = write_lines(tmp_path / "a.jsonl", {"text": LONG, "body": LONG})
+        other = write_lines(tmp_path / "b.jsonl", {"text": LONG, "body": LONG + "!"})
         sources = [_jsonl(path), _jsonl(other), _jsonl(path, column="body"), _text(path)]
         assert len({source.survey(max_samples=None).fingerprint for source in sources}) == 4
 
     def test_what_lies_beyond_max_samples_does_not_count(self, tmp_path: Path) -> None:
-        path = _write(tmp_path / "a.jsonl", {"text": LONG}, {"text": LONG})
+        path = write_lines(tmp_path / "a.jsonl", {"text": LONG}, {"text": LONG})
         before = _jsonl(path).survey(max_samples=1)
-        _write(path, {"text": LONG}, {"text": "another"}, {"text": LONG})
+        write_lines(path, {"text": LONG}, {"text": "another"}, {"text": LONG})
         after = _jsonl(path).survey(max_samples=1)
         assert (after.fingerprint, after.items_total) == (before.fingerprint, before.items_total)
 
     def test_a_changed_file_is_noticed_by_its_size(self, tmp_path: Path) -> None:
-        first, second = _write(tmp_path / "1.jsonl", {"text": LONG}), _write(tmp_path / "2.jsonl", {"text": LONG})
+        first, second = (
+            write_lines(tmp_path / "1.jsonl", {"text": LONG}),
+            write_lines(tmp_path / "2.jsonl", {"text": LONG}),
+        )
         source = _jsonl(first, second)
         size = source.survey(max_samples=None).size_bytes
         assert size == first.stat().st_size + second.stat().st_size
         assert source.unchanged(size_bytes=size)
-        _write(second, {"text": LONG}, {"text": LONG})
+        write_lines(second, {"text": LONG}, {"text": LONG})
         assert not source.unchanged(size_bytes=size)
         second.unlink()
         assert not source.unchanged(size_bytes=size)
