@@ -5,6 +5,7 @@ Killing a node's first process ends everything in it, and its mounts go with it:
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
@@ -66,7 +67,7 @@ def write_configuration(folders: Folders, node: Node) -> None:
     for name in ("cni", "lib", "log", "sys"):
         (folder / name).mkdir(parents=True)
     (folder / "containerd.toml").write_text(_containerd(folder))
-    (folder / "cni" / "10-bridge.conflist").write_text(yaml.safe_dump(_cni(node), default_flow_style=True, width=10**6))
+    (folder / "cni" / "10-bridge.conflist").write_text(json.dumps(_cni(node)))
     (folder / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet(folders, node)))
     (folder / "proxy.yaml").write_text(yaml.safe_dump(_proxy(folders, node)))
 
@@ -149,6 +150,8 @@ def _kubelet(folders: Folders, node: Node) -> dict[str, object]:
         "cgroupRoot": f"/{node.namespace}",
         "failCgroupV1": False,
         "failSwapOn": False,
+        # Lowering a score is a right that this root may lack.
+        "oomScoreAdj": 0,
         # Images come from archives, not from a registry: one that is cleaned away would be gone for good.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"imagefs.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%"},
@@ -162,6 +165,7 @@ def _proxy(folders: Folders, node: Node) -> dict[str, object]:
         "mode": "iptables",
         "clusterCIDR": POD_RANGE,
         "hostnameOverride": node.name,
+        "oomScoreAdj": 0,
         "healthzBindAddress": f"{node.address}:10256",
         "clientConnection": {"kubeconfig": str(folders.kubeconfigs / "proxy.yaml")},
         # The connection table is the machine's: zero leaves it alone.
