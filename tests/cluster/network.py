@@ -56,6 +56,10 @@ def remove() -> None:
         if namespace_path(node).exists() and not succeeds("ip", "netns", "delete", node.namespace):
             succeeds("umount", namespace_path(node))
             namespace_path(node).unlink(missing_ok=True)
+    # `ip` makes this folder a mount of itself; with nobody else's namespaces in it, it can go and will come back.
+    if _NAMESPACES.exists() and not any(_NAMESPACES.iterdir()) and _NAMESPACES.is_mount():
+        run("umount", _NAMESPACES)
+        _NAMESPACES.rmdir()
 
 
 def links() -> list[str]:
