@@ -29,9 +29,11 @@ def main() -> int:
         folders = Folders()
         match options.command:
             case "up":
-                lifecycle.up(folders)
+                with lifecycle.alone():
+                    lifecycle.up(folders)
             case "down":
-                lifecycle.down(folders)
+                with lifecycle.alone():
+                    lifecycle.down(folders)
             case "status":
                 return _status(folders)
             case "load":
@@ -41,6 +43,9 @@ def main() -> int:
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: `down` removes what is there, `up` starts anew", file=sys.stderr)
+        return 130
     return 0
 
 

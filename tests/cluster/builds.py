@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import ClusterError
 from .settings import KUBERNETES_VERSION, SOURCES, cache_folder
-from .shell import run, say
+from .shell import say
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
@@ -23,6 +23,7 @@ _KUBERNETES_FLAGS = (
     f"-X {_VERSION_PACKAGE}.gitMajor={_MAJOR} -X {_VERSION_PACKAGE}.gitMinor={_MINOR}"
 )
 _REPORT_SECONDS = 10.0
+_LAST_WORDS = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,22 +69,12 @@ def ensure() -> None:
 
 
 def _build(go: str, program: Program) -> None:
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
     started = time.monotonic()
-    say(f"  {program.name}: looking for its modules")
-    packages = run(go, "list", "-deps", ".", environment=environment, folder=program.sources, timeout=1800)
-    total = packages.count("\n")
+    packages = _go(go, "list", "-deps", ".", program=program).packages
+    say(f"  {program.name}: {packages} packages, of which what is not in Go's cache gets compiled")
     unfinished = program.built.with_suffix(".part")
-    flags = ["-trimpath", "-v", "-ldflags", f"-s -w {program.linker_flags}".strip()]
-    with subprocess.Popen(
-        ["nice", "-n", "19", go, "build", *flags, "-o", unfinished, "."],
-        cwd=program.sources,
-        env=environment,
-        stderr=subprocess.PIPE,
-    ) as process:
-        words = _follow(process, program=program, total=total)
-    if process.returncode != 0:
-        raise ClusterError(f"go build of {program.name} failed:\n{words}")
+    linker_flags = f"-s -w {program.linker_flags}".strip()
+    _go(go, "build", "-v", "-trimpath", "-ldflags", linker_flags, "-o", str(unfinished), ".", program=program)
     for old in cache_folder().glob(f"{program.name}-*"):
         if old != unfinished:
             old.unlink()
@@ -91,21 +82,51 @@ def _build(go: str, program: Program) -> None:
     say(f"  {program.name}: built in {time.monotonic() - started:.0f} s")
 
 
-def _follow(process: subprocess.Popen[bytes], *, program: Program, total: int) -> str:
-    """Report packages compiled now and then, also while the linker is silent; return the last words for an error."""
-    assert process.stderr is not None
-    pipe = process.stderr.fileno()
+@dataclass
+class _Progress:
+    """What Go has named so far, a line each."""
+
+    modules: int = 0
+    packages: int = 0
+
+    def see(self, line: bytes) -> None:
+        if line.startswith(b"go: downloading "):
+            self.modules += 1
+        elif not line.startswith((b"go: ", b"#")):
+            self.packages += 1
+
+
+def _go(go: str, *arguments: str, program: Program) -> _Progress:
+    """Run Go and report now and then how far it is, also while its linker is silent; an error brings its last words."""
     started = reported = time.monotonic()
-    compiled = 0
-    tail = b""
-    while True:
-        if select.select([pipe], [], [], 1.0)[0]:
-            words = os.read(pipe, 65536)
-            if not words:
-                return tail.decode(errors="replace")
-            tail = (tail + words)[-4000:]
-            compiled += words.count(b"\n") - words.count(b"go: ")
-        now = time.monotonic()
-        if now - reported >= _REPORT_SECONDS:
-            reported = now
-            say(f"  {program.name}: {compiled} packages compiled of at most {total}, {now - started:.0f} s")
+    progress = _Progress()
+    words = b""
+    rest = b""
+    with subprocess.Popen(
+        ["nice", "-n", "19", go, *arguments],
+        cwd=program.sources,
+        env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        while True:
+            if select.select([pipe], [], [], 1.0)[0]:
+                read = os.read(pipe, 65536)
+                if not read:
+                    break
+                words = (words + read)[-_LAST_WORDS:]
+                *lines, rest = (rest + read).split(b"\n")
+                for line in lines:
+                    progress.see(line)
+            now = time.monotonic()
+            if now - reported >= _REPORT_SECONDS:
+                reported = now
+                say(
+                    f"  {program.name}: go {arguments[0]} for {now - started:.0f} s: "
+                    f"{progress.modules} modules downloaded, {progress.packages} packages done"
+                )
+    if process.returncode != 0:
+        raise ClusterError(f"go {arguments[0]} of {program.name} failed:\n{words.decode(errors='replace')}")
+    return progress

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import (
@@ -24,11 +26,22 @@ from . import (
 from .components import Component
 from .errors import ClusterError
 from .kubectl import kubectl, ready_nodes
-from .settings import NODES, SOURCES, Folders
+from .settings import NODES, PREFIX, SOURCES, Folders
 from .shell import say, succeeds
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep a second start or removal from coming between the steps of this one; the name goes with the process."""
+    with socket.socket(socket.AF_UNIX) as lock:
+        try:
+            lock.bind(f"\0{PREFIX}-cluster")
+        except OSError as error:
+            raise ClusterError("another `up` or `down` is under way on this machine") from error
+        yield
 
 
 def up(folders: Folders) -> None:
