@@ -20,6 +20,8 @@ _LIFETIME = datetime.timedelta(days=30)
 _BACKDATED = datetime.timedelta(minutes=5)
 _API_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{CLUSTER_DOMAIN}")
 _MASTERS = "system:masters"
+FRONT_PROXY = "front-proxy"
+"""Who may tell an extension of the API server on whose behalf it asks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ _OTHERS = (
     ),
     Subject(file="apiserver-kubelet-client", name="kube-apiserver-kubelet-client", group=_MASTERS),
     Subject(file="apiserver-etcd-client", name="kube-apiserver-etcd-client"),
+    Subject(file="front-proxy", name=FRONT_PROXY),
     Subject(file="etcd", name="etcd", hosts=("localhost",), addresses=("127.0.0.1",)),
     *(
         Subject(file=f"serving-{node.name}", name=node.name, hosts=(node.name,), addresses=(node.address,))

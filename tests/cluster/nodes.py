@@ -167,6 +167,7 @@ def _proxy(folders: Folders, node: Node) -> dict[str, object]:
         "hostnameOverride": node.name,
         "oomScoreAdj": 0,
         "healthzBindAddress": f"{node.address}:10256",
+        "nodePortAddresses": ["primary"],
         "clientConnection": {"kubeconfig": str(folders.kubeconfigs / "proxy.yaml")},
         # The connection table is the machine's: zero leaves it alone.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},

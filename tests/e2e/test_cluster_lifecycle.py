@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -113,6 +114,23 @@ def test_down_works_when_the_nodes_are_gone(folders: Folders) -> None:
     manage("down")
 
     assert traces.found(folders) == []
+
+
+@pytest.mark.parametrize("seconds", [0.4, 0.8, 1.5, 3.0, 5.0])
+def test_down_and_up_work_after_a_start_that_was_killed(own_cluster: Cluster, seconds: float) -> None:
+    manage("down")
+    words = [sys.executable, "-m", "tests.cluster", "up"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True) as start:
+        time.sleep(seconds)
+        os.killpg(start.pid, signal.SIGKILL)
+
+    # The second half of these starts over without a removal in between.
+    if seconds < 1:
+        manage("down")
+        assert traces.found(Folders()) == []
+    manage("up")
+
+    assert manage("status").returncode == 0
 
 
 def test_down_ends_nobody_who_took_over_a_pid(folders: Folders) -> None:
