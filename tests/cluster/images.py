@@ -32,7 +32,7 @@ def create(folders: Folders) -> list[Path]:
     folder = folders.root / "images"
     folder.mkdir()
     return [
-        _write(folder / f"{number}.tar", image)
+        write(folder / f"{number}.tar", image)
         for number, image in enumerate((_busybox(packages.busybox()), _coredns()))
     ]
 
@@ -52,8 +52,8 @@ def _coredns() -> Image:
     return Image(tags=(COREDNS_IMAGE,), files={"coredns": builds.COREDNS.built.read_bytes()}, command=("/coredns",))
 
 
-def _write(path: Path, image: Image) -> Path:
-    """Write the archive format of `docker save`."""
+def write(path: Path, image: Image) -> Path:
+    """Write an image in the archive format of `docker save`, which `load` takes."""
     layer = _layer(image)
     config = {
         "architecture": _architecture(),

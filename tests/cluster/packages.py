@@ -17,15 +17,12 @@ _PACKAGES = {
     "busybox": "busybox-static",
     "conntrack": "conntrack",
     "containerd": "containerd",
-    "ebtables": "ebtables",
-    "ethtool": "ethtool",
     "ip": "iproute2",
     "iptables": "iptables",
     "kubectl": "kubernetes-client",
     "mount": "mount",
     "nsenter": "util-linux",
     "runc": "runc",
-    "socat": "socat",
     str(CNI_PROGRAMS / "bridge"): "containernetworking-plugins",
 }
 _INSTALL_SECONDS = 900

@@ -44,9 +44,9 @@ def own_cluster(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def manage(command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+def manage(command: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run `python -m tests.cluster` as a person would."""
-    words = [sys.executable, "-m", "tests.cluster", command]
+    words = [sys.executable, "-m", "tests.cluster", command, *map(str, arguments)]
     result = subprocess.run(words, capture_output=True, text=True, check=False)
     assert not check or result.returncode == 0, f"{result.stdout}\n{result.stderr}"
     return result

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster import images, packages
 from tests.cluster.settings import MACHINE_ADDRESS
+from tests.e2e.conftest import manage
 from tests.support.kube import BUSYBOX, Cluster, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
@@ -88,6 +90,22 @@ def test_pods_reach_what_the_machine_offers_them(own_cluster: Cluster, pods: Clu
         server.shutdown()
 
     assert answers == ["from the machine"] * len(nodes)
+
+
+def test_an_image_of_ours_runs_once_loaded(own_cluster: Cluster, nodes: list[str], tmp_path: Path) -> None:
+    tag = "shardwise.test/loaded:1"
+    busybox = packages.busybox().read_bytes()
+    image = images.Image(tags=(tag,), files={"bin/busybox": busybox}, command=("/bin/busybox", "echo", "loaded"))
+    manage("load", images.write(tmp_path / "loaded.tar", image))
+
+    with own_cluster.own_namespace("loaded") as corner:
+        for node in nodes:
+            container = {"name": "loaded", "image": tag, "imagePullPolicy": "Never"}
+            corner.apply(_pod(f"loaded-{node}", nodeName=node, restartPolicy="Never", containers=[container]))
+            corner.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/loaded-{node}", "--timeout=30s")
+        said = [corner.kubectl("logs", f"loaded-{node}") for node in nodes]
+
+    assert said == ["loaded\n"] * len(nodes)
 
 
 def test_an_indexed_job_completes_over_both_nodes(cluster: Cluster, nodes: list[str]) -> None:
@@ -173,22 +191,20 @@ def _web_server(node: str) -> dict[str, Any]:
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": f"web-{node}", "labels": {"web": node}},
-        "spec": {
-            "nodeName": node,
-            # As strict as the operator's own pods will be.
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "terminationGracePeriodSeconds": 0,
-            "containers": [container],
-        },
-    }
+    # As strict as the operator's own pods will be.
+    strict = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    return _pod(
+        f"web-{node}",
+        labels={"web": node},
+        nodeName=node,
+        securityContext=strict,
+        terminationGracePeriodSeconds=0,
+        containers=[container],
+    )
+
+
+def _pod(name: str, *, labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels or {}}, "spec": spec}
 
 
 def _service(node: str) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_down_and_up_work_after_a_start_that_was_killed(own_cluster: Cluster, se
         time.sleep(seconds)
         os.killpg(start.pid, signal.SIGKILL)
 
-    # The second half of these starts over without a removal in between.
+    # After a late kill the next start has to clean up by itself.
     if seconds < 1:
         manage("down")
         assert traces.found(Folders()) == []
