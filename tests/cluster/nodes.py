@@ -54,7 +54,8 @@ def start(folders: Folders, node: Node) -> None:
 def enter(folders: Folders, node: Node) -> tuple[str, ...]:
     """Return the words that make a command run inside a node."""
     for process in processes.recorded(folders):
-        if process.name == f"{node.name}-init":
+        # A number taken over by somebody else must not lead into their namespaces.
+        if process.name == f"{node.name}-init" and process.alive:
             namespaces = f"/proc/{process.pid}/ns"
             network = f"--net={namespace_path(node)}"
             return ("nsenter", f"--mount={namespaces}/mnt", f"--pid={namespaces}/pid_for_children", network)

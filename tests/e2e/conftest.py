@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,17 @@ _HOW_TO_GET = "Run the tests as root on Debian by `make test-e2e`, or set KUBECO
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests that break and remove the cluster behind all others, whatever their files are called."""
     items.sort(key=lambda item: item.get_closest_marker("breaks_cluster") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure what has crashed in our own cluster, which is often the whole explanation."""
+    report = yield
+    if report.failed and "cluster" in getattr(item, "fixturenames", ()) and "KUBECONFIG" not in os.environ:
+        status = manage("status", check=False)
+        if status.returncode != 0:
+            report.sections.append(("The cluster is not well", status.stdout))
+    return report
 
 
 @pytest.fixture(scope="session")

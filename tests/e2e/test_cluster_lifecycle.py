@@ -64,6 +64,17 @@ def test_a_crash_is_noticed_with_the_end_of_its_log_and_mended_by_up(folders: Fo
     assert manage("status").returncode == 0
 
 
+def test_a_crash_during_the_start_ends_it_with_the_log(own_cluster: Cluster) -> None:
+    manage("down")
+    words = [sys.executable, "-m", "tests.cluster", "up"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as start:
+        os.kill(eventually(lambda: _program("kube-apiserver"), seconds=20), signal.SIGKILL)
+        _, complaint = start.communicate(timeout=60)
+
+    assert start.returncode == 1
+    assert "kube-apiserver has ended; the end of" in complaint
+
+
 def test_the_machine_looks_afterwards_as_it_did_before(folders: Folders) -> None:
     manage("down")
     before = _machine()
@@ -162,6 +173,16 @@ def test_down_leaves_a_folder_that_no_cluster_made(
 def _inner(pid: int) -> int:
     """The program behind the one that entered the node's namespaces for it."""
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def _program(name: str) -> int | None:
+    """The recorded program itself, once it runs."""
+    with suppress(OSError, IndexError, StopIteration):
+        recorded = next(process for process in processes.recorded(Folders()) if process.name == name)
+        inner = _inner(recorded.pid)
+        if name in Path(f"/proc/{inner}/cmdline").read_text().partition("\0")[0]:
+            return inner
+    return None
 
 
 def _machine() -> dict[str, object]:
