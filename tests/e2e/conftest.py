@@ -25,7 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add to a failure what has crashed in our own cluster, which is often the whole explanation."""
     report = yield
-    if report.failed and "cluster" in getattr(item, "fixturenames", ()) and "KUBECONFIG" not in os.environ:
+    if (
+        report.failed
+        and report.when != "teardown"
+        and "cluster" in getattr(item, "fixturenames", ())
+        and "KUBECONFIG" not in os.environ
+    ):
         status = manage("status", check=False)
         if status.returncode != 0:
             report.sections.append(("The cluster is not well", status.stdout))
