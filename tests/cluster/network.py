@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import ClusterError
@@ -57,9 +58,10 @@ def remove() -> None:
             succeeds("umount", namespace_path(node))
             namespace_path(node).unlink(missing_ok=True)
     # `ip` makes this folder a mount of itself; with nobody else's namespaces in it, it can go and will come back.
-    if _NAMESPACES.exists() and not any(_NAMESPACES.iterdir()) and _NAMESPACES.is_mount():
-        run("umount", _NAMESPACES)
-        _NAMESPACES.rmdir()
+    if _NAMESPACES.exists() and not any(_NAMESPACES.iterdir()):
+        succeeds("umount", _NAMESPACES)
+        with suppress(OSError):
+            _NAMESPACES.rmdir()
 
 
 def links() -> list[str]:

@@ -91,6 +91,7 @@ def test_down_leaves_nothing_and_the_next_start_is_quick(folders: Folders) -> No
     manage("down")
 
     assert traces.found(folders) == []
+    assert not Path("/run/netns").exists() or any(Path("/run/netns").iterdir())
     assert manage("status", check=False).stdout == "the cluster is down\n"
     assert manage("kubeconfig", check=False).returncode == 1
     manage("down")
