@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test test-unit verify format generate bench-kato clean
+.PHONY: help setup demo test test-unit test-e2e verify format generate bench-kato clean
+.PHONY: cluster-up cluster-down cluster-status cluster-kubeconfig kind-up kind-down
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.run ## Make .venv with what running here needs
 demo: $(VENV)/.run ## Train KATO patterns on real text, here, with a result and a picture
@@ -20,6 +21,9 @@ test: $(VENV)/.dev ## Run all tests (unit, integration, chaos); installs test se
 
 test-unit: $(VENV)/.dev ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+test-e2e: $(VENV)/.dev ## Run the tests that need a cluster: KUBECONFIG's, or our own as root
+	$(BIN)/python -m pytest -m e2e $(PYTEST_ARGS)
 
 verify: $(VENV)/.dev ## Check format, lint, types, import arrows and generated CRDs
 	$(BIN)/ruff format --check .
@@ -38,6 +42,29 @@ generate: $(VENV)/.dev ## Write crds/*.yaml from the models
 
 bench-kato: $(VENV)/.dev ## Compare KATO's transports and stores side by side; JSON on standard output
 	@$(BIN)/python -m benchmarks.kato
+
+cluster-up: $(VENV)/.dev ## Bring up a two-node Kubernetes here, without Docker (root; the first time takes minutes)
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: $(VENV)/.dev ## Remove it to the last trace; built programs stay
+	@$(BIN)/python -m tests.cluster down
+
+cluster-status: $(VENV)/.dev ## List its components and nodes, and the log's end of what has crashed
+	@$(BIN)/python -m tests.cluster status
+
+cluster-kubeconfig: $(VENV)/.dev ## Print the path of its kubeconfig
+	@$(BIN)/python -m tests.cluster kubeconfig
+
+KIND_KUBECONFIG := $(SHARDWISE_CACHE)/kind.kubeconfig
+kind-up: ## With Docker and kind: bring up the same there, and print the path of its kubeconfig
+	@command -v kind >/dev/null || { echo "kind is missing: see docs/cluster.md" >&2; exit 1; }
+	@mkdir -p $(SHARDWISE_CACHE)
+	@kind create cluster --config tests/cluster/kind.yaml --kubeconfig $(KIND_KUBECONFIG) --wait 2m
+	@echo $(KIND_KUBECONFIG)
+
+kind-down: ## Remove kind's cluster
+	@kind delete cluster --name shardwise --kubeconfig $(KIND_KUBECONFIG)
+	@rm -f $(KIND_KUBECONFIG)
 
 clean: ## Remove .venv, caches and what the demo made
 	rm -rf $(VENV) .cache build .shardwise examples/.shardwise
