@@ -75,7 +75,7 @@ def test_json_is_all_that_standard_output_holds_and_progress_is_on_standard_erro
     assert f"{SAMPLES}/{SAMPLES}" in done.err
 
 
-def test_the_summary_has_the_statistics_of_the_seeds(folder: Folder) -> None:
+def test_the_summary_has_the_statistics_of_the_original_learner(folder: Folder) -> None:
     status = folder.run().status
     summary = json.loads((folder.path / ".shardwise/pydocs/output/summary.json").read_text(encoding="utf-8"))
     levels = frequencies(texts(SAMPLES))
