@@ -40,10 +40,6 @@ def observations(events: list[list[str]] = EVENTS) -> list[dict[str, list[str]]]
     return [{"strings": event} for event in events]
 
 
-def marked() -> list[dict[str, object]]:
-    return [{"strings": event, "learn": event is EVENTS[-1]} for event in EVENTS]
-
-
 def refused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -180,38 +176,17 @@ def test_a_server_that_says_nothing_is_given_up_in_time(proxy: FlakyProxy) -> No
 
 
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name)
-def test_a_guarded_call_is_repeated_and_counts_once(proxy: FlakyProxy, fault: Fault) -> None:
+def test_guarded_sequences_are_repeated_and_count_once(proxy: FlakyProxy, fault: Fault) -> None:
     node = f"guarded-{fault.name}"
     with KatoClient(base_url=proxy.url, node_id=node, config=LEARNING, timeout_seconds=2) as client:
-        proxy.lose("/observe-sequence", fault)
-        answer = client.observe_sequence(marked(), guard=Guard(run="r", shard=0, position=7), compact=True)
-        assert answer["auto_learned_patterns"] == [NAME]
-        assert answer["results"] == []
-        assert answer["applied"] is (fault is Fault.CUT_BEFORE)
-        assert proxy.count("/observe-sequence") == 2
-        assert client.frequency(NAME) == 1
-        first_sessions = [request.path for request in proxy.requests if request.path.endswith("/observe-sequence")]
-        assert first_sessions[0] != first_sessions[1], "the lost call may still be at work in the old session"
-
-
-def test_a_guarded_call_on_top_of_other_events_is_not_repeated(proxy: FlakyProxy) -> None:
-    with KatoClient(base_url=proxy.url, node_id="guarded-on-top", config=LEARNING) as client:
         client.observe(["before"])
-        proxy.lose("/observe-sequence", Fault.CUT_AFTER)
-        with pytest.raises(LostAnswer):
-            client.observe_sequence(marked(), guard=Guard(run="r", shard=0, position=0))
-        assert proxy.count("/observe-sequence") == 1
-
-
-def test_all_sessions_a_client_went_through_are_deleted(proxy: FlakyProxy, server_url: str) -> None:
-    with KatoClient(base_url=proxy.url, node_id="several", config=LEARNING) as client:
-        first = client.session_id
-        proxy.lose("/observe-sequence", Fault.CUT_AFTER)
-        client.observe_sequence(marked(), guard=Guard(run="r", shard=0, position=0))
-        second = client.session_id
-        assert first != second
-    assert not exists(server_url, first)
-    assert not exists(server_url, second)
+        proxy.lose("/learn-sequences", fault)
+        answer = client.learn_sequences([TOKENS], guard=Guard(run="r", shard=0, position=7))
+        assert answer["pattern_names"] == [NAME]
+        assert answer["applied"] is (fault is Fault.CUT_BEFORE)
+        assert proxy.count("/learn-sequences") == 2
+        assert client.frequency(NAME) == 1
+        assert client.get_stm() == [["before"]]
 
 
 def test_a_lost_session_without_memory_is_replaced_in_silence(server_url: str) -> None:

@@ -298,6 +298,18 @@ def test_a_server_learns_the_same(folder: Folder, expected: str, extensions: str
         assert folder.run("--resume").status["result"]["digest"] == expected
 
 
+@pytest.mark.parametrize(("block_size", "times"), [(20, 1), (7, 2)])
+def test_a_rest_run_whose_ledger_is_gone_loses_nothing(tmp_path: Path, block_size: int, times: int) -> None:
+    folder = Folder(path=tmp_path, samples=60)
+    with kato_server(store_uri=f"sqlite:///{tmp_path}/server.db") as server:
+        del folder.kato["store"]
+        folder.kato.update(transport="Rest", server={"url": server.url})
+        assert folder.run("--workdir", str(tmp_path / "one")).code == 0
+        # The same run is known by the server's guards; cut otherwise it is another, and none of it may be refused.
+        again = folder.run("--workdir", str(tmp_path / "two"), "--set", f"blockSize={block_size}")
+    assert again.status["result"]["digest"] == digest(frequencies(texts(60) * times))
+
+
 def test_more_sessions_than_the_pool_holds_are_refused(folder: Folder) -> None:
     del folder.kato["store"]
     folder.kato.update(transport="Rest", server={"url": "http://127.0.0.1:9", "connectionPoolSize": 5})

@@ -134,26 +134,15 @@ class KatoClient:
         learn_after_each: bool = False,
         learn_at_end: bool = False,
         clear_stm_between: bool = False,
-        guard: Guard | None = None,
-        compact: bool = False,
     ) -> Json:
-        """Observe several events in one call.
-
-        `guard` and `compact` are for servers that advertise guarded-learning and compact-results. What a guarded call
-        learns counts once however often it is sent, so its lost answer is asked for again, in a new session.
-        """
+        """Observe several events in one call."""
         body: Json = {
             "observations": list(observations),
             "learn_after_each": learn_after_each,
             "learn_at_end": learn_at_end,
             "clear_stm_between": clear_stm_between,
         }
-        if compact:
-            body["compact"] = True
-        if guard is None:
-            answer = self._in_session("POST", "/observe-sequence", body=body)
-        else:
-            answer = self._guarded(body | {"guard": asdict(guard)})
+        answer = self._in_session("POST", "/observe-sequence", body=body)
         self._stm_length = answer.get("final_stm_length")
         return answer
 
@@ -165,20 +154,6 @@ class KatoClient:
         """
         body = {"sequences": list(map(list, sequences)), "guard": asdict(guard)}
         return self._in_session("POST", "/learn-sequences", body=body, repeatable=True, needs_memory=False)
-
-    def _guarded(self, body: Json) -> Json:
-        # Names depend on what the memory held before: only a call that starts from nothing can be sent again.
-        repeatable = self._stm_length == 0
-        for attempt in self._wire.retrying((LostAnswer,), attempts=None if repeatable else 1):
-            with attempt:
-                try:
-                    return self._in_session("POST", "/observe-sequence", body=body)
-                except LostAnswer:
-                    if repeatable:
-                        # The first request may still be at work in the old session: its memory is not to be trusted.
-                        self._leave_session()
-                    raise
-        raise AssertionError("a retry loop either returns or raises")
 
     def learn(self) -> str:
         """Learn the short-term memory and return the pattern's name, "" when it was too short to be one."""
@@ -283,13 +258,6 @@ class KatoClient:
             # RuntimeError: httpx's word for connections that were closed before.
             return False
         return True
-
-    def _leave_session(self) -> None:
-        if self._session_id is not None:
-            self._left_behind.append(self._session_id)
-            self._session_id = None
-        self._stm_length = 0
-        self._wire.statistics.sessions_recreated += 1
 
     def _in_session(
         self,

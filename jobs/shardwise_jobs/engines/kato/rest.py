@@ -76,17 +76,20 @@ class RestTransport:
         run: str,
         shard: int,
         ledger: FileLedger,
+        guard_run: str | None = None,
         sequential: bool = False,
         sole_writer: bool = False,
         max_attempts: int = MAX_ATTEMPTS,
     ) -> None:
         """Ask the server what it offers.
 
-        `sequential` is the original's way, one plain call per pattern, to measure against. `sole_writer` promises that
-        nobody else learns at these nodes meanwhile: frequencies then settle a lost answer of a foreign server.
+        `guard_run` is what the server's guards know the run by, `run` unless given. `sequential` is the original's way,
+        one plain call per pattern, to measure against. `sole_writer` promises that nobody else learns at these nodes
+        meanwhile: frequencies then settle a lost answer of a foreign server.
         """
         self._chunk_sizes = tuple(chunk_sizes)
         self._run = run
+        self._guard_run = guard_run or run
         self._shard = shard
         self._ledger = ledger
         self._last = ledger.last_block(shard)
@@ -232,7 +235,7 @@ class RestTransport:
             position = block * POSITIONS_PER_BLOCK + number
             self._learning_calls += 1
             answer = client.learn_sequences(
-                call.sequences(), guard=Guard(run=self._run, shard=self._shard, position=position)
+                call.sequences(), guard=Guard(run=self._guard_run, shard=self._shard, position=position)
             )
             self._settle(lesson, call=call, answered=answer["pattern_names"], outcome=outcome)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -92,6 +93,15 @@ class RestPlace:
     def _identity_file(self) -> str:
         return f"{self._run}.json"
 
+    def _guard_run(self) -> str:
+        """Return what the server's guards know this run by: its uid and all that its block numbers rest on.
+
+        The guards outlive the output folder. Should that be lost, the same run is known by them and counts once; one
+        that is cut otherwise by now has other blocks under the same numbers, and must not be taken for it.
+        """
+        recorded = self._folder.read_text(self._identity_file) or ""
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._run} {recorded}"))
+
     @contextmanager
     def transport(self, shard: int) -> Iterator[Transport]:
         """See `Place.transport`; the sessions are deleted whatever happens."""
@@ -103,6 +113,7 @@ class RestPlace:
                 run=self._run,
                 shard=shard,
                 ledger=self._files,
+                guard_run=self._guard_run(),
                 sole_writer=self._parallelism == 1,
             )
         ) as transport:
