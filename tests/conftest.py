@@ -10,15 +10,6 @@ from tests.support import mongo_server
 from tests.support.require import missing
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a cluster, unless asked for it: a cluster takes root and minutes."""
-    if "e2e" in str(config.option.markexpr):
-        return
-    left_out = [item for item in items if item.get_closest_marker("e2e")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
-
-
 @pytest.fixture(scope="session")
 def mongo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A MongoDB-wire server with an empty store. Tests keep apart by the name of their service."""

@@ -33,6 +33,8 @@ class Phase(StrEnum):
     SUSPENDED = "Suspended"
     COMPLETE = "Complete"
     FAILED = "Failed"
+    REJECTED = "Rejected"
+    """The operator can't accept the spec: Accepted=False says why. No child was made."""
 
 
 class Condition(ApiModel):

@@ -48,6 +48,8 @@ class Environment(StrEnum):
     """Where artefacts go: an fsspec URI."""
     PROGRESS = "SHARDWISE_PROGRESS"
     """Where progress goes: a file:// URI of a folder (laptop) or the operator's http URL."""
+    PROGRESS_TOKEN_FILE = "SHARDWISE_PROGRESS_TOKEN_FILE"  # noqa: S105 (the name of a variable)
+    """Path of the token that goes with each report over http; it is read anew each time, for it rotates."""
     TERMINATION_LOG = "SHARDWISE_TERMINATION_LOG"
     """Where the result goes; a pod's /dev/termination-log unless set."""
     DRY_RUN = "SHARDWISE_DRY_RUN"

@@ -24,8 +24,9 @@ from shardwise_api.wire import (
 )
 
 from .engine import Context, load_engine
-from .errors import BadConfiguration, WorkError
+from .errors import BadConfiguration, Interrupted, WorkError
 from .files import OutputFolder
+from .pod import provide_home
 from .progress import ProgressSender
 from .stop import StopFlag
 
@@ -36,12 +37,26 @@ def main() -> int:
     """Run one step as the environment says and return the exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     # A line per request would be the longest part of a log, and cost more than the request.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "botocore", "aiobotocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    parent = os.environ.get(Environment.PARENT)
+    stop = StopFlag(parent=int(parent) if parent else None)
+    stop.install(leave=lambda error: _leave(_failure(error)))
     try:
-        result = _run_step()
+        try:
+            result = _run_step(stop)
+        except Interrupted:
+            raise
+        except Exception as error:
+            if not stop.signalled:
+                raise
+            # A library may wrap the interruption, or what it talks to goes away with the node.
+            raise Interrupted(f"stopped; the last thing seen was {type(error).__name__}: {error}") from error
+        finally:
+            stop.over()
     except WorkError as error:
         log.error("%s: %s", error.reason, error)
-        _leave(StepFailure(reason=error.reason, message=_cut(str(error))))
+        _leave(_failure(error))
         return error.exit_code
     except Exception as error:
         log.exception("unexpected")
@@ -51,11 +66,9 @@ def main() -> int:
     return ExitCode.DONE
 
 
-def _run_step() -> ApiModel:
+def _run_step(stop: StopFlag) -> ApiModel:
+    provide_home()
     environment = os.environ
-    parent = environment.get(Environment.PARENT)
-    stop = StopFlag(parent=int(parent) if parent else None)
-    stop.install()
     document = _document(environment.get(Environment.RUN))
     step = Step(environment.get(Environment.STEP, Step.WORK))
     shard = int(environment.get(Environment.SHARD, "0"))
@@ -67,8 +80,13 @@ def _run_step() -> ApiModel:
         document=document,
         output=OutputFolder(output),
         stop=stop,
-        progress=ProgressSender(target=environment.get(Environment.PROGRESS), run=document.uid, shard=shard),
+        progress=ProgressSender(
+            target=environment.get(Environment.PROGRESS), run=document.uid, shard=shard, environment=environment
+        ),
     )
+    if step is not Step.WORK:
+        # Both may be repeated from their begin, and neither has blocks to stop between.
+        stop.at_once()
     engine = load_engine(engine_name)(context)
     if step is Step.PREPARE:
         return engine.prepare(dry_run=bool(environment.get(Environment.DRY_RUN)))
@@ -84,6 +102,10 @@ def _document(path: str | None) -> RunDocument:
         return RunDocument.model_validate_json(Path(path).read_bytes())
     except (OSError, ValidationError) as error:
         raise BadConfiguration(f"run document {path}: {error}") from error
+
+
+def _failure(error: WorkError) -> StepFailure:
+    return StepFailure(reason=error.reason, message=_cut(str(error)))
 
 
 def _cut(text: str) -> str:

@@ -8,12 +8,17 @@ from typing import TypeVar
 
 import tenacity
 
+from .stop import pause
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 def retrying(call: Callable[[], T], *, on: type[Exception], attempts: int = 4, longest_seconds: float = 8) -> T:
-    """Return what `call` returns, trying again while it raises `on`; after the last attempt its error comes through."""
+    """Return what `call` returns, trying again while it raises `on`; after the last attempt its error comes through.
+
+    SIGTERM ends the wait between two attempts with `Interrupted`.
+    """
 
     def tell(state: tenacity.RetryCallState) -> None:
         assert state.outcome is not None
@@ -23,6 +28,7 @@ def retrying(call: Callable[[], T], *, on: type[Exception], attempts: int = 4, l
         retry=tenacity.retry_if_exception_type(on),
         stop=tenacity.stop_after_attempt(attempts),
         wait=tenacity.wait_random_exponential(multiplier=0.5, max=longest_seconds),
+        sleep=pause,
         before_sleep=tell,
         reraise=True,
     )

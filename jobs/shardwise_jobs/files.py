@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
-from .errors import BadConfiguration
+from . import remote
+from .errors import BadConfiguration, WorkError
+from .pod import mount_hint
+
+OUTPUT_FIELD = "spec.output.uri"
 
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
@@ -61,18 +66,21 @@ def open_input(uri: str, *, field: str) -> Iterator[IO[bytes]]:
 
     Raises:
         BadConfiguration: it can't be opened; the message names `field` and the URI.
+        Unavailable: it is not local, and its place can't be reached.
     """
     path = local_path(uri)
-    try:
-        if path is not None and path.suffix not in (".gz", ".bz2", ".xz", ".zst"):
-            stream: IO[bytes] = path.open("rb")
-        else:
-            opened = _fsspec().open(uri if path is None else str(path), "rb", compression="infer")
-            stream = cast("IO[bytes]", opened.open())
-    except OSError as error:
-        raise BadConfiguration(f"{field}: {uri}: {error.strerror or error}") from error
-    except (ValueError, ImportError) as error:
-        raise BadConfiguration(f"{field}: {uri}: {error}") from error
+    if path is None:
+        stream = remote.open_stream(uri, field=field)
+    else:
+        try:
+            # Opened here also when fsspec decompresses it: its own words for a missing file are others.
+            with path.open("rb"):
+                pass
+            packed = path.suffix in (".gz", ".bz2", ".xz", ".zst")
+            stream = remote.open_stream(str(path), field=field) if packed else path.open("rb")
+        except OSError as error:
+            hint = mount_hint(path)
+            raise BadConfiguration(f"{field}: {uri}: {error.strerror or error}{hint}") from error
     with stream:
         yield stream
 
@@ -92,39 +100,52 @@ class OutputFolder:
         """Return the URI of a file in this folder."""
         return f"{self.uri}/{name}"
 
+    def check_writable(self) -> None:
+        """Write a file and remove it again, so that a run does not find out at its end.
+
+        Raises:
+            BadConfiguration: the folder can't be written.
+            Unavailable: it is not local, and its place can't be reached.
+        """
+        name = f".probe-{uuid.uuid4().hex}"
+        self.write_bytes(name, b"")
+        if self._path is not None:
+            (self._path / name).unlink(missing_ok=True)
+            return
+        with suppress(WorkError):
+            # Artefacts are never removed, so to be allowed it is not needed.
+            remote.remove(self.uri_of(name), field=OUTPUT_FIELD)
+
     def write_bytes(self, name: str, content: bytes) -> str:
         """Write a file whole and return its URI.
 
         Raises:
             BadConfiguration: the folder can't be written.
+            Unavailable: it is not local, and its place can't be reached.
         """
+        uri = self.uri_of(name)
+        if self._path is None:
+            remote.write(uri, content, field=OUTPUT_FIELD)
+            return uri
         try:
-            if self._path is not None:
-                atomic_write(self._path / name, content)
-            else:
-                with _fsspec().open(self.uri_of(name), "wb") as stream:
-                    stream.write(content)
+            atomic_write(self._path / name, content)
         except OSError as error:
-            raise BadConfiguration(f"output.uri: {self.uri_of(name)}: {error.strerror or error}") from error
-        return self.uri_of(name)
+            hint = mount_hint(self._path, writable=True)
+            raise BadConfiguration(f"{OUTPUT_FIELD}: {uri}: {error.strerror or error}{hint}") from error
+        return uri
 
     def write_text(self, name: str, text: str) -> str:
         """Write a text file (UTF-8) whole and return its URI."""
         return self.write_bytes(name, text.encode("utf-8"))
 
     def read_text(self, name: str) -> str | None:
-        """Return a text file's content, None when it isn't there."""
+        """Return a text file's content, None when it isn't there. Raises as `write_bytes`."""
+        if self._path is None:
+            content = remote.read(self.uri_of(name), field=OUTPUT_FIELD)
+            return None if content is None else content.decode("utf-8")
         try:
-            if self._path is not None:
-                return (self._path / name).read_text(encoding="utf-8")
-            with _fsspec().open(self.uri_of(name), "rb") as stream:
-                return cast(bytes, stream.read()).decode("utf-8")
+            return (self._path / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-
-
-def _fsspec() -> Any:
-    # Imported on first use: a worker on local files does without.
-    import fsspec
-
-    return fsspec
+        except OSError as error:
+            raise BadConfiguration(f"{OUTPUT_FIELD}: {self.uri_of(name)}: {error.strerror or error}") from error

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
 
-from shardwise_api.wire import ItemCounts, ProgressReport
+from shardwise_api.wire import Environment, ItemCounts, ProgressReport
 
 from .files import atomic_write, local_path
+from .progress_http import HttpSink
 
 log = logging.getLogger(__name__)
 
@@ -16,16 +20,23 @@ INTERVAL_SECONDS = 0.5
 """Between two reports into a folder; whoever reads them decides how often to look."""
 
 
-class ProgressSender:
-    """Sends a shard's reports to `target`: a `file://` folder where each shard replaces its own small file."""
+class Sink(Protocol):
+    """Where reports go. A report replaces those before it, so a sink may leave some out, but not the newest."""
 
-    def __init__(self, *, target: str | None, run: str, shard: int) -> None:
-        folder = None if target is None else local_path(target)
-        self._path = None if folder is None else folder / f"shard-{shard}.json"
+    def put(self, report: bytes, *, last: bool) -> None:
+        """Take a report over (JSON), soon and without raising; `last` has none after it."""
+
+
+class ProgressSender:
+    """Sends a shard's reports to `target`, as `SHARDWISE_PROGRESS` names it; nowhere when that is None."""
+
+    def __init__(
+        self, *, target: str | None, run: str, shard: int, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._sink = None if not target else _sink(target, shard=shard, environment=environment or {})
         self._run = run
         self._shard = shard
         self._started = datetime.now(UTC)
-        self._next = 0.0
 
     def send(
         self,
@@ -36,11 +47,9 @@ class ProgressSender:
         message: str = "",
         last: bool = False,
     ) -> None:
-        """Report committed counts of the shard, unless the last report is too recent; `last` always goes out."""
-        now = time.monotonic()
-        if self._path is None or (now < self._next and not last):
+        """Report committed counts of the shard; `last` goes out before this returns, or is given up soon."""
+        if self._sink is None:
             return
-        self._next = now + INTERVAL_SECONDS
         report = ProgressReport(
             run=self._run,
             shard=self._shard,
@@ -52,7 +61,33 @@ class ProgressSender:
             resumed_done=0 if resumed is None else resumed.done,
             message=message,
         )
+        self._sink.put(report.model_dump_json(by_alias=True).encode(), last=last)
+
+
+def _sink(target: str, *, shard: int, environment: Mapping[str, str]) -> Sink | None:
+    if target.startswith(("http://", "https://")):
+        return HttpSink(url=target, token_file=environment.get(Environment.PROGRESS_TOKEN_FILE))
+    folder = local_path(target)
+    if folder is None:
+        log.warning("progress is not reported: %s=%s is neither file:// nor http(s)://", Environment.PROGRESS, target)
+        return None
+    return FileSink(folder / f"shard-{shard}.json")
+
+
+class FileSink:
+    """A file that each report replaces, unless the one before is too recent."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next = 0.0
+
+    def put(self, report: bytes, *, last: bool) -> None:
+        """See `Sink.put`."""
+        now = time.monotonic()
+        if now < self._next and not last:
+            return
+        self._next = now + INTERVAL_SECONDS
         try:
-            atomic_write(self._path, report.model_dump_json(by_alias=True).encode(), durable=False)
+            atomic_write(self._path, report, durable=False)
         except OSError as error:
             log.warning("progress not reported: %s", error)

@@ -7,8 +7,14 @@ from importlib.metadata import entry_points, version
 
 import click
 
+from .commands.change import delete, resume, suspend
+from .commands.get import get, result
+from .commands.logs import logs
 from .commands.plan import plan
+from .commands.render import render
 from .commands.run import run
+from .commands.submit import submit
+from .commands.watch import watch
 
 EPILOG = """
 \b
@@ -16,6 +22,7 @@ Try it:
   shardwise plan examples/kato-pydocs.yaml     what would run, before anything starts
   shardwise run examples/kato-pydocs.yaml      run it here, with progress and a result
   shardwise kato --help                        stores, patterns and the KATO server
+  shardwise submit run.yaml --watch            run it in a cluster, as kubectl would reach it
 """
 
 
@@ -25,8 +32,8 @@ def cli() -> None:
     """Sharded batch runs with the same result, wherever and however they run."""
 
 
-cli.add_command(run)
-cli.add_command(plan)
+for command in (run, plan, submit, get, watch, logs, result, suspend, resume, delete, render):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
-from . import lifecycle, processes
+from . import helm, lifecycle, loaded, processes
 from .errors import ClusterError
 from .kubectl import kubectl
 from .settings import KUBERNETES_VERSION, Folders
@@ -38,6 +39,10 @@ def main() -> int:
                 return _status(folders)
             case "load":
                 lifecycle.load(folders, options.archives)
+            case "images":
+                say(json.dumps(loaded.by_node(folders)))
+            case "helm":
+                say(str(helm.find()))
             case _:
                 return _kubeconfig(folders)
     except ClusterError as error:
@@ -63,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
     load = commands.add_parser("load", help="import image archives (docker save, oci-archive) into both nodes")
     load.add_argument("archives", nargs="+", type=Path, metavar="archive")
+    commands.add_parser("helm", help="print the path of a Helm; where the machine has none, it is built: minutes, once")
+    commands.add_parser("images", help="print the names of each node's images as JSON")
     return parser
 
 

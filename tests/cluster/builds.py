@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,27 +23,34 @@ _KUBERNETES_FLAGS = (
     f"-X {_VERSION_PACKAGE}.gitVersion=v{KUBERNETES_VERSION} "
     f"-X {_VERSION_PACKAGE}.gitMajor={_MAJOR} -X {_VERSION_PACKAGE}.gitMinor={_MINOR}"
 )
+_HELM = "helm.sh/helm/v3"
+# Without a cluster to ask, Helm renders and judges for the Kubernetes that it was told of here.
+_HELM_FLAGS = f"-X {_HELM}/internal/version.version=v3.22.0 " + " ".join(
+    f"-X {_HELM}/pkg/{package}.k8sVersionMajor={_MAJOR} -X {_HELM}/pkg/{package}.k8sVersionMinor={_MINOR}"
+    for package in ("chartutil", "lint/rules")
+)
 _REPORT_SECONDS = 10.0
 _LAST_WORDS = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """One Go module of ours around somebody's `main`."""
+    """One Go module of ours around somebody's `main`, or naming somebody's program as its tool."""
 
     name: str
     linker_flags: str = ""
+    package: str = "."
 
     @property
     def sources(self) -> Path:
-        """Its go.mod, go.sum and main.go."""
+        """Its go.mod, go.sum and, unless the package is somebody else's, main.go."""
         return SOURCES / "go" / self.name
 
     @property
     def built(self) -> Path:
         """Where it lies once built: another place when its sources or flags change."""
         digest = hashlib.sha256(self.linker_flags.encode())
-        for name in ("go.mod", "go.sum", "main.go"):
+        for name in ("go.mod", "go.sum", *(["main.go"] if self.package == "." else [])):
             digest.update((self.sources / name).read_bytes())
         return cache_folder() / f"{self.name}-{digest.hexdigest()[:12]}"
 
@@ -51,17 +59,20 @@ HYPERKUBE = Program(name="hyperkube", linker_flags=_KUBERNETES_FLAGS)
 ETCD = Program(name="etcd")
 COREDNS = Program(name="coredns")
 PROGRAMS = (HYPERKUBE, ETCD, COREDNS)
+"""What a cluster is made of."""
+HELM = Program(name="helm", linker_flags=_HELM_FLAGS, package=f"{_HELM}/cmd/helm")
+"""Built for who asks for it (`helm.py`): a cluster runs without."""
 
 
-def ensure() -> None:
+def ensure(programs: Sequence[Program] = PROGRAMS) -> None:
     """Build what is not there yet, and say how it goes: the first time takes minutes."""
-    missing = [program for program in PROGRAMS if not program.built.exists()]
+    missing = [program for program in programs if not program.built.exists()]
     if not missing:
         return
     # Where the machine has no Go, `make` puts one beside the Python of the tests.
     go = shutil.which("go", path=os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)]))
     if go is None:
-        raise ClusterError("Go is missing: start by `make cluster-up`, or install Go 1.24 or newer")
+        raise ClusterError("Go is missing: start by `make cluster-up`, or install Go 1.26 or newer")
     say(f"first start: building {', '.join(program.name for program in missing)} from Go modules; this takes minutes")
     cache_folder().mkdir(parents=True, exist_ok=True)
     for program in missing:
@@ -70,11 +81,12 @@ def ensure() -> None:
 
 def _build(go: str, program: Program) -> None:
     started = time.monotonic()
-    packages = _go(go, "list", "-deps", ".", program=program).packages
+    packages = _go(go, "list", "-deps", program.package, program=program).packages
     say(f"  {program.name}: {packages} packages, of which what is not in Go's cache gets compiled")
     unfinished = program.built.with_suffix(".part")
     linker_flags = f"-s -w {program.linker_flags}".strip()
-    _go(go, "build", "-v", "-trimpath", "-ldflags", linker_flags, "-o", str(unfinished), ".", program=program)
+    flags = ("-v", "-trimpath", "-ldflags", linker_flags, "-o", str(unfinished))
+    _go(go, "build", *flags, program.package, program=program)
     for old in cache_folder().glob(f"{program.name}-*"):
         if old != unfinished:
             old.unlink()

@@ -137,6 +137,10 @@ def _api_server(folders: Folders) -> Component:
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",
+        f"--audit-policy-file={folders.audit_policy}",
+        f"--audit-log-path={folders.audit_log}",
+        # One file: whoever reads it wants all of it.
+        "--audit-log-maxsize=500",
     )
     return Component(name="kube-apiserver", node=CONTROL_PLANE, command=command, health=f"{API_SERVER}/readyz")
 

@@ -137,6 +137,7 @@ def _lay_out(folders: Folders) -> None:
     folders.root.mkdir(parents=True, mode=0o755, exist_ok=True)
     folders.marker.touch()
     folders.logs.mkdir()
+    shutil.copyfile(SOURCES / "audit.yaml", folders.audit_policy)
     certificates.create(folders)
     kubeconfigs.create(folders)
     components.link_programs(folders)

@@ -97,6 +97,16 @@ class Folders:
         return self.root / "bin"
 
     @property
+    def audit_policy(self) -> Path:
+        """What the API server writes down: a copy, as nodes don't see every folder of the machine."""
+        return self.root / "audit.yaml"
+
+    @property
+    def audit_log(self) -> Path:
+        """What programs in pods asked the API server for, a JSON document per line."""
+        return self.logs / "audit.jsonl"
+
+    @property
     def processes(self) -> Path:
         """The record of what was started."""
         return self.root / "processes.json"

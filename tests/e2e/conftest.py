@@ -10,15 +10,30 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.image_fixtures import built_images, images
+from tests.e2e.installed import Installed, installed
+from tests.support import helm
 from tests.support.kube import Cluster
 from tests.support.require import missing
+from tests.support.workspace import Workspace
+from tests.support.workspace import workspace as new_workspace
+
+__all__ = ["built_images", "images"]
 
 _HOW_TO_GET = "Run the tests as root on Debian by `make test-e2e`, or set KUBECONFIG, for example to `make kind-up`'s."
 
 
+_LAST = ("after_runs", "loses_node", "breaks_cluster")
+"""Markers of tests that come behind all others, in this order, whatever their files are called."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that break and remove the cluster behind all others, whatever their files are called."""
-    items.sort(key=lambda item: item.get_closest_marker("breaks_cluster") is not None)
+    """Put the tests that look back at what others did, and those that break the cluster, where they belong."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    return max((_LAST.index(marker.name) + 1 for marker in item.iter_markers() if marker.name in _LAST), default=0)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,7 +64,9 @@ def cluster() -> Iterator[Cluster]:
     try:
         yield Cluster(kubeconfig=Path(manage("kubeconfig").stdout.strip()), own=True)
     finally:
-        manage("down")
+        # For whoever writes tests: the next run starts at once.
+        if not os.environ.get("SHARDWISE_KEEP_CLUSTER"):
+            manage("down")
 
 
 @pytest.fixture
@@ -58,6 +75,22 @@ def own_cluster(cluster: Cluster) -> Cluster:
     if not cluster.own:
         pytest.skip("about our own cluster, and KUBECONFIG names another")
     return cluster
+
+
+@pytest.fixture(scope="session")
+def shardwise(cluster: Cluster, images: dict[str, str]) -> Iterator[Installed]:
+    """The operator with a MongoDB and a KATO server, installed by Helm."""
+    with installed(cluster=cluster, images=images, helm=str(helm.find())) as this:
+        yield this
+
+
+@pytest.fixture
+def workspace(own_cluster: Cluster, shardwise: Installed) -> Iterator[Workspace]:
+    """A namespace for runs, with a volume that holds the example corpus."""
+    # Below the cluster's folder: what a killed test leaves there goes with the cluster.
+    root = own_cluster.kubeconfig.parents[1] / "data"
+    with new_workspace(cluster=own_cluster, name="runs", root=root, mongo=shardwise.mongo, kato=shardwise.kato) as this:
+        yield this
 
 
 def manage(command: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ from .leash import leashed
 
 SHARDWISE = Path(sys.executable).parent / "shardwise"
 
-_BASE: dict[str, Any] = {
+BASE: dict[str, Any] = {
     "apiVersion": "shardwise.dev/v1alpha1",
     "kind": "TrainingRun",
     "metadata": {"name": "pydocs"},
@@ -73,7 +73,7 @@ class Folder:
     path: Path
     samples: int = 200
     environment: Mapping[str, str] = field(default_factory=dict)
-    manifest: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(_BASE))
+    manifest: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(BASE))
 
     def __post_init__(self) -> None:
         lines = CORPUS.read_bytes().splitlines(keepends=True)[: self.samples]

@@ -199,14 +199,17 @@ def _handler(proxy: FlakyProxy) -> type[BaseHTTPRequestHandler]:
             for name, value in answered.items():
                 if name.lower() not in _HOP_HEADERS:
                     self.send_header(name, value)
-            self.send_header("content-length", str(len(content)))
+            # What is only asked about has no content here, but its length is part of the answer.
+            told = {name.lower(): value for name, value in answered.items()}.get("content-length")
+            length = told if self.command == "HEAD" and told is not None else str(len(content))
+            self.send_header("content-length", length)
             self.end_headers()
             if fault is Fault.CUT_WITHIN:
                 content = content[: len(content) // 2]
                 self.close_connection = True
             self.wfile.write(content)
 
-        do_GET = do_POST = do_DELETE = _pass_on
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _pass_on
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: tests look at `requests`."""

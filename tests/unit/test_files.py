@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs import files
+from shardwise_jobs import remote
 from shardwise_jobs.errors import BadConfiguration
 from shardwise_jobs.files import OutputFolder, atomic_write, local_path, local_size, open_input
 
@@ -126,7 +126,7 @@ def test_local_files_need_no_file_system_library(tmp_path: Path, monkeypatch: py
     def refuse() -> None:
         raise AssertionError("not needed for local files")
 
-    monkeypatch.setattr(files, "_fsspec", refuse)
+    monkeypatch.setattr(remote, "library", refuse)
     folder = OutputFolder(str(tmp_path))
     folder.write_text("a.txt", "text")
     assert folder.read_text("a.txt") == "text"

@@ -124,8 +124,8 @@ class TestLibrary:
         with pytest.raises(BadInput, match="no sample to learn from"):
             self._source(_parquet(tmp_path / "a.parquet", ["short"])).survey(max_samples=None)
 
-    def test_a_missing_parquet_file_is_bad_input_that_names_it(self, tmp_path: Path) -> None:
-        with pytest.raises(BadInput, match=r"uris: .*nowhere\.parquet"):
+    def test_a_missing_parquet_file_is_a_bad_configuration_that_names_it(self, tmp_path: Path) -> None:
+        with pytest.raises(BadConfiguration, match=r"uris: .*nowhere\.parquet"):
             self._source(tmp_path / "nowhere.parquet").survey(max_samples=None)
 
     def test_a_broken_parquet_file_is_bad_input_that_names_it(self, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from typing import IO
 
 from shardwise_api.kato import FileFormat
 from shardwise_jobs.errors import BadInput
-from shardwise_jobs.files import local_size, open_input
+from shardwise_jobs.files import local_path, local_size, open_input
+from shardwise_jobs.remote import shown, translated
 
 from .base import Record, Survey, require_samples, tally, text_of
 
@@ -61,7 +62,11 @@ class LineFiles:
 
     def _lines(self, stream: IO[bytes], uri: str) -> Iterator[bytes]:
         try:
-            yield from stream
+            if local_path(uri) is not None:
+                yield from stream
+                return
+            with translated(field=self._field, uri=uri):
+                yield from stream
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
             raise BadInput(f"{self._field}: {uri}: the compressed file is broken: {error}") from error
 
@@ -93,4 +98,4 @@ class LineFiles:
 
 
 def _where(uri: str, number: int) -> str:
-    return f"{uri.rsplit('/', 1)[-1]} line {number}"
+    return f"{shown(uri).rsplit('/', 1)[-1]} line {number}"

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from shardwise_jobs.errors import BadConfiguration, BadInput, Unavailable
-from shardwise_jobs.files import local_size
+from shardwise_jobs.files import local_size, open_input
 
 from .base import Record, Survey, require_samples, tally, text_of
 
@@ -39,6 +39,9 @@ KNOWN = {
     "simple_wiki": Known(path="legacy-datasets/wikipedia", name="20220301.simple"),
 }
 """Keys of the original learner's loader."""
+
+
+_PATTERN = frozenset("*?[{")
 
 
 class LibraryDataset:
@@ -127,6 +130,11 @@ class LibraryDataset:
         except ImportError as error:
             raise BadConfiguration(f"{self._field}: needs pip install 'shardwise[datasets]'") from error
         datasets.disable_progress_bars()
+        for uri in self._arguments.get("data_files", []):
+            # The library has one word for all that can be wrong with a file; a pattern is for it to unfold.
+            if not _PATTERN.intersection(uri.rpartition("/")[2]):
+                with open_input(uri, field=self._field):
+                    pass
         try:
             return datasets.load_dataset(**self._arguments, streaming=True)
         except ConnectionError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from shardwise_api.status import Failure
+from shardwise_api.status import Failure, JobReference
 from shardwise_api.wire import ProgressReport, Step
 
 
@@ -38,8 +38,18 @@ class JobView:
     """Why it failed, in the Job's words: BackoffLimitExceeded, MaxFailedIndexesExceeded, PodFailurePolicy, …"""
     message: str = ""
     """Termination message of the last pod that ended; a Job is shown complete only together with it."""
+    held: bool = False
+    """Suspended by somebody else, who will let it go again (Kueue): waiting, and to be left alone."""
     started: datetime | None = None
     ended: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """What keeps workers from starting: an image, a Secret, a quota, a right that is missing. It goes when mended."""
+
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,5 +61,7 @@ class Observed:
     progress: Mapping[int, ProgressReport] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     """Failed attempts, newest last."""
+    trouble: Trouble | None = None
+    job_ref: JobReference | None = None
     interrupted: bool = False
     """A person asked the local runner to stop (Ctrl-C); a cluster has `spec.suspend` for it."""

@@ -25,6 +25,8 @@ def describe(
     _items(status, observed, prepared, result)
     _progress(status, observed, prepared)
     _failures(status, observed)
+    if observed.job_ref is not None:
+        status.job_ref = observed.job_ref
     _conditions(run, status, observed)
     status.phase = _phase(run, status, observed, prepared)
 
@@ -116,10 +118,9 @@ def _rate(observed: Observed) -> float | None:
 
 def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:
     now = observed.now
-    suspended = (run.spec.suspend or observed.interrupted) and not status.finished
-    asked = "Interrupted" if observed.interrupted else "SuspendRequested"
-    reason = asked if suspended else "NotSuspended"
-    set_condition(status, ConditionType.SUSPENDED, value=suspended, reason=reason, now=now)
+    reason = None if status.finished else _suspension(run, observed)
+    suspended = reason is not None
+    set_condition(status, ConditionType.SUSPENDED, value=suspended, reason=reason or "NotSuspended", now=now)
     _pods_ready(status, observed, suspended=suspended)
     if status.finished:
         value, reason = False, "Finished"
@@ -132,10 +133,20 @@ def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:
     set_condition(status, ConditionType.PROGRESSING, value=value, reason=reason, now=now)
 
 
+def _suspension(run: Run, observed: Observed) -> str | None:
+    if observed.interrupted:
+        return "Interrupted"
+    if run.spec.suspend:
+        return "SuspendRequested"
+    return "WaitingForQuota" if any(job.held for job in observed.jobs.values()) else None
+
+
 def _pods_ready(status: RunStatus, observed: Observed, *, suspended: bool) -> None:
     running = [job for job in observed.jobs.values() if job.state is JobState.RUNNING]
     if status.finished or suspended:
         ready, reason, message = False, "Finished" if status.finished else "Suspended", ""
+    elif observed.trouble is not None:
+        ready, reason, message = False, observed.trouble.reason, observed.trouble.message
     elif running:
         active = sum(job.active for job in running)
         wanted = sum(min(job.parallelism, job.completions - len(job.completed) - len(job.failed)) for job in running)

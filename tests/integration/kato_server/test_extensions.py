@@ -44,6 +44,7 @@ def test_extensions_are_advertised(wire: Wire) -> None:
         "compact-results",
         "learn-sequences",
         "list-patterns",
+        "list-sessions",
     ]
 
 

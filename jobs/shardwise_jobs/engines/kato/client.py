@@ -7,7 +7,7 @@ silence only where that can't change a result: when the short-term memory is kno
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
@@ -258,6 +258,18 @@ class KatoClient:
             # RuntimeError: httpx's word for connections that were closed before.
             return False
         return True
+
+    def delete_sessions_of(self, run: str, *, node_ids: Collection[str]) -> int:
+        """Delete the sessions that a run's dead workers left at these nodes, and return how many there were.
+
+        Only servers that advertise list-sessions answer this. No worker of the run may be left.
+        """
+        answer = self._wire.call("GET", f"/runs/{quote(run, safe='')}/sessions", repeatable=True)
+        left = [str(each["session_id"]) for each in answer["sessions"] if each["node_id"] in node_ids]
+        for session in left:
+            with contextlib.suppress(SessionLost, Refused):
+                self._wire.call("DELETE", f"/sessions/{quote(session, safe='')}", repeatable=True)
+        return len(left)
 
     def _in_session(
         self,

@@ -43,6 +43,8 @@ class KatoEngine:
         """Survey the input, then the place of the patterns; only when both are fine is anything written."""
         config = knowledge_base_config(self._kato)
         open_tokenizer(self._kato.tokenizer)
+        if not dry_run:
+            self._context.output.check_writable()
         survey = self._source().survey(max_samples=self._kato.dataset.max_samples)
         self._check_survey(survey)
         identity = RunIdentity.of(spec=self._spec, config=config, survey=survey)
@@ -103,7 +105,7 @@ class KatoEngine:
             counts.resumed = counts.items
             last = transport.last_block()
             left = remaining(items, block_size=self._spec.block_size, last_block=last)
-            self._report(counts, last=True)
+            self._report(counts)
             try:
                 for number, records in blocks(source.read(left), block_size=self._spec.block_size, first=last + 1):
                     self._context.stop.check()

@@ -93,7 +93,7 @@ def finalize(*, context: Context, spec: TrainingRunSpec, kato: KatoSpec, place: 
     _check_complete(missing_blocks(place.ledger(), spec, prepared.items_total), spec=spec)
     done = LedgerSum.of(place.ledger())
     _check_items(done, spec=spec)
-    place.finish()
+    warnings = place.finish(restarted=_restarted(done, worked))
 
     digest = hashlib.sha256()
     levels = []
@@ -124,7 +124,6 @@ def finalize(*, context: Context, spec: TrainingRunSpec, kato: KatoSpec, place: 
         "unicode": unicodedata.unidata_version,
         "input_fingerprint": prepared.input_fingerprint,
     }
-    warnings = []
     picture = _picture(levels, title=document.name)
     if picture is None:
         warnings.append("no picture: matplotlib is missing (pip install 'shardwise[report]')")
@@ -148,6 +147,11 @@ def finalize(*, context: Context, spec: TrainingRunSpec, kato: KatoSpec, place: 
         summary=short,
         warnings=warnings,
     )
+
+
+def _restarted(done: LedgerSum, worked: WorkedResult | None) -> bool:
+    # Of a killed worker only what it had committed is known: its successor didn't learn that.
+    return bool(done.uncertain) or (worked is not None and worked.done < done.items.done)
 
 
 def _with_frequency(node: str, place: Place) -> Iterator[tuple[str, int]]:

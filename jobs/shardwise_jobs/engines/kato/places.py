@@ -15,6 +15,7 @@ from shardwise_api.kato import Transport as TransportKind
 from shardwise_jobs.backoff import retrying
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.pod import in_pod, mount_hint
 
 from .direct import DirectTransport
 from .file_ledger import FileLedger
@@ -55,8 +56,11 @@ class Place(Protocol):
     def frequencies(self, node: str) -> Iterator[tuple[str, int]]:
         """Yield (bare name, frequency) of a node of the knowledge base in order of name."""
 
-    def finish(self) -> None:
-        """Drop what only protected the run's writes; no worker of it is left."""
+    def finish(self, *, restarted: bool) -> list[str]:
+        """Drop what only protected the run's writes, or was left by killed workers; no worker of it is left.
+
+        `restarted` says whether workers are known to have been started again. Returns what people should be told.
+        """
 
 
 @contextmanager
@@ -106,6 +110,7 @@ class DirectPlace:
     @property
     def _store(self) -> PatternStore:
         if self._opened is None:
+            _require_writable(self._uri)
             self._opened = retrying(lambda: open_store(self._uri), on=StoreUnavailable)
         return self._opened
 
@@ -153,15 +158,29 @@ class DirectPlace:
         """See `Place.frequencies`."""
         return self._store.frequencies(node_id=node_id(self._kato.knowledge_base, node))
 
-    def finish(self) -> None:
+    def finish(self, *, restarted: bool) -> list[str]:
         """See `Place.finish`."""
         nodes = [node_id(self._kato.knowledge_base, node.name) for node in self._kato.nodes]
         self._store.drop_markers(run=self._run, node_ids=nodes)
+        return []
 
     def close(self) -> None:
         """Close the store, if it was opened."""
         if self._opened is not None:
             self._opened.close()
+
+
+def _require_writable(uri: str) -> None:
+    if not uri.startswith("sqlite:"):
+        return
+    path = sqlite_path(uri)
+    if in_pod() and not path.is_absolute():
+        raise BadConfiguration(f"spec.engine.kato.store.uri: {uri}{mount_hint(path, writable=True)}")
+    place = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not os.access(place, os.W_OK):
+        raise BadConfiguration(
+            f"spec.engine.kato.store.uri: {uri}: {place} can't be written{mount_hint(path, writable=True)}"
+        )
 
 
 def run_ledger(context: Context) -> FileLedger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,11 +18,14 @@ from .identity import RunIdentity
 from .names import node_id
 from .places import store_uri
 from .rest import NEEDED_EXTENSIONS, RestTransport
+from .retries import KatoError
 from .stores import KnowledgeBaseConfig, open_store
 from .stores.base import BlockRecord
 from .transport import Guarantee, Transport
 
 LISTING = "list-patterns"
+SESSIONS = "list-sessions"
+log = logging.getLogger(__name__)
 
 
 class RestPlace:
@@ -133,8 +137,25 @@ class RestPlace:
         with closing(self._client()) as client:
             yield from client.frequencies(kato_node)
 
-    def finish(self) -> None:
-        """See `Place.finish`: the guards are the server's; they are small, and it may have other runs' too."""
+    def finish(self, *, restarted: bool) -> list[str]:
+        """See `Place.finish`: killed workers may have left sessions. The guards are the server's, and small."""
+        if SESSIONS not in self._extensions:
+            if not restarted:
+                return []
+            return [
+                "workers were started again, and the server can't tell which sessions are theirs: those of the killed "
+                f"ones end by themselves, {self._server.session_ttl_seconds} s after their last use"
+            ]
+        nodes = [node_id(self._kato.knowledge_base, node.name) for node in self._kato.nodes]
+        try:
+            with closing(self._client()) as client:
+                left = client.delete_sessions_of(self._run, node_ids=nodes)
+        except KatoError as error:
+            log.warning("sessions of killed workers are left to their time to live: %s", error)
+            return []
+        if left:
+            log.info("deleted %d sessions that killed workers had left", left)
+        return []
 
     def close(self) -> None:
         """Nothing is held open between calls."""

@@ -23,6 +23,7 @@ from tenacity import (
 )
 
 from shardwise_jobs.errors import Unavailable, WorkError
+from shardwise_jobs.stop import pause
 
 Json = dict[str, Any]
 
@@ -144,6 +145,7 @@ class Wire:
             wait=wait_exponential(multiplier=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS)
             + wait_random(0, _FIRST_WAIT_SECONDS),
             retry=retry_if_exception_type(errors),
+            sleep=pause,
             before_sleep=self._count_retry,
             reraise=True,
         )

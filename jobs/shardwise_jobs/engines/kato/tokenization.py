@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shardwise_api.kato import BuiltinTokenizer, TokenizerSpec
 from shardwise_jobs.errors import BadConfiguration, Unavailable
+from shardwise_jobs.pod import mount_hint
 
 from .hierarchy import Tokenize
 
@@ -68,6 +69,7 @@ def tokenizer_identity(spec: TokenizerSpec) -> str:
         try:
             content = Path(spec.file).read_bytes()
         except OSError as error:
-            raise BadConfiguration(f"tokenizer.file {spec.file!r}: {error.strerror or error}") from error
+            hint = mount_hint(Path(spec.file))
+            raise BadConfiguration(f"tokenizer.file {spec.file!r}: {error.strerror or error}{hint}") from error
         return f"file:sha256:{hashlib.sha256(content).hexdigest()}"
     return f"hub:{spec.hub}"

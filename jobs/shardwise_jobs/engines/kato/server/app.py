@@ -151,6 +151,11 @@ def _node_routes(service: SessionService) -> APIRouter:
         return answer(service.pattern(node_id, name))
 
     if service.settings.extensions:
+        # Never all of them: an id is all it takes to use a session, so who asks must know whose they are.
+        @router.get("/runs/{run}/sessions")
+        async def sessions_of_run(run: str) -> Response:
+            found = service.sessions.of_run(run)
+            return answer({"sessions": [{"session_id": each.id, "node_id": each.node_id} for each in found]})
 
         @router.get("/knowledge/{node_id}/frequencies")
         def frequencies(node_id: str) -> Response:

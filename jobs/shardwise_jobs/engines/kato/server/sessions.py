@@ -146,6 +146,11 @@ class Sessions:
         """Return the number of sessions that are not over."""
         return sum(not self._is_over(session) for session in self._snapshot())
 
+    def of_run(self, run: str) -> list[Session]:
+        """Return the sessions whose creator named this run in their metadata. Their time goes on."""
+        found = (session for session in self._snapshot() if session.metadata.get("run") == run)
+        return [session for session in found if not self._is_over(session)]
+
     def sweep(self) -> set[str]:
         """Forget sessions that are over; returns the ids of the nodes that still have one."""
         for session in self._snapshot():

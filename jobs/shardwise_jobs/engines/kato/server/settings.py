@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from shardwise_jobs.errors import BadConfiguration
 
-EXTENSIONS = ("learn-marks", "guarded-learning", "compact-results", "learn-sequences", "list-patterns")
+EXTENSIONS = ("learn-marks", "guarded-learning", "compact-results", "learn-sequences", "list-patterns", "list-sessions")
 """What this server adds to the protocol; a client must ask `GET /status`, never guess."""
 
 

@@ -1,0 +1,180 @@
+"""Files by URI through fsspec: with limits on every wait, and each failure sorted by whether another try may mend it.
+
+Settings come as fsspec and its file systems read them: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on, or FSSPEC_S3_….
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import gzip
+import importlib
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from .backoff import retrying
+from .errors import BadConfiguration, Unavailable, WorkError
+
+T = TypeVar("T")
+
+ATTEMPTS = 3
+_LONGEST_WAIT_SECONDS = 4.0
+_CONNECT_SECONDS = 5
+_READ_SECONDS = 60
+_BUFFER = 1 << 16
+_EXTRAS = {"s3": "s3", "s3a": "s3", "http": "kato", "https": "kato"}
+_CREDENTIALS = (
+    "credentials come as environment variables, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, by "
+    "spec.output.secretRef or spec.worker.envFrom; they must allow to read, write and list"
+)
+_HOPELESS = frozenset(
+    {"ParamValidationError", "UnknownEndpointError", "InvalidEndpointConfigurationError", "InvalidRegionError"}
+)
+_UNTOLD = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "CredentialRetrievalError"}
+)
+
+
+@functools.cache
+def library() -> Any:
+    """Return fsspec, imported on first use: a worker on local files does without."""
+    import fsspec
+    from fsspec.config import conf
+
+    # Only where nobody has said otherwise. Without these a lost packet is waited for a minute, five times.
+    s3 = conf.setdefault("s3", {}).setdefault("config_kwargs", {})
+    for name, value in (
+        ("connect_timeout", _CONNECT_SECONDS),
+        ("read_timeout", _READ_SECONDS),
+        ("retries", {"max_attempts": 1}),
+    ):
+        s3.setdefault(name, value)
+    try:
+        aiohttp = importlib.import_module("aiohttp")
+    except ImportError:
+        return fsspec
+    # No limit to the whole: a file is read for as long as it takes to learn it.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
+    for scheme in ("http", "https"):
+        conf.setdefault(scheme, {}).setdefault("client_kwargs", {}).setdefault("timeout", timeout)
+    return fsspec
+
+
+def open_stream(uri: str, *, field: str) -> IO[bytes]:
+    """Open a file for reading bytes from its begin to its end, decompressed by its ending.
+
+    Raises:
+        BadConfiguration: it can't be opened.
+        Unavailable: its place can't be reached.
+    """
+
+    def opened() -> IO[bytes]:
+        with translated(field=field, uri=uri):
+            stream = library().open(uri, "rb", compression="infer").open()
+            # A stream that can't go back has no lines by itself.
+            return cast("IO[bytes]", io.BufferedReader(stream, _BUFFER))
+
+    return _tried(opened)
+
+
+def read(uri: str, *, field: str) -> bytes | None:
+    """Return a file's content, None when there is no such file. Raises as `open_stream`."""
+
+    def content() -> bytes | None:
+        with translated(field=field, uri=uri):
+            place, path = library().core.url_to_fs(uri)
+            try:
+                return bytes(place.cat_file(path))
+            except FileNotFoundError:
+                return None
+
+    return _tried(content)
+
+
+def write(uri: str, content: bytes, *, field: str) -> None:
+    """Write a file with one request, so that it appears whole or not at all. Raises as `open_stream`."""
+
+    def written() -> None:
+        with translated(field=field, uri=uri):
+            place, path = library().core.url_to_fs(uri)
+            place.pipe_file(path, content)
+
+    _tried(written)
+
+
+def remove(uri: str, *, field: str) -> None:
+    """Remove a file. Raises as `open_stream`."""
+    with translated(field=field, uri=uri):
+        place, path = library().core.url_to_fs(uri)
+        place.rm_file(path)
+
+
+def shown(uri: str) -> str:
+    """Return a URI for messages: a password or a signature in it is not for logs."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        return uri
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="…" if parts.query else "").geturl()
+
+
+@contextmanager
+def translated(*, field: str, uri: str) -> Iterator[None]:
+    """Raise what fsspec's file systems raise as an error that names the field and the way out."""
+    try:
+        yield
+    except WorkError:
+        raise
+    except Exception as error:
+        explained = _explained(error, where=f"{field}: {shown(uri)}", scheme=urlsplit(uri).scheme)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _explained(error: Exception, *, where: str, scheme: str) -> WorkError | None:
+    error = _behind(error)
+    kind, module, said = type(error).__name__, _module(error), _line(error)
+    if isinstance(error, gzip.BadGzipFile):
+        # What the file holds is for who reads it to judge.
+        return None
+    if isinstance(error, ImportError):
+        extra = _EXTRAS.get(scheme)
+        need = f"pip install 'shardwise[{extra}]'" if extra else said
+        return BadConfiguration(f"{where}: {scheme}:// needs a package that is missing here: {need}")
+    if isinstance(error, FileNotFoundError):
+        return BadConfiguration(f"{where}: no such {'bucket or file' if scheme.startswith('s3') else 'file'}")
+    if isinstance(error, PermissionError) or kind in _UNTOLD:
+        return BadConfiguration(f"{where}: access refused ({said}); {_CREDENTIALS}")
+    status = getattr(error, "status", None)
+    if module == "aiohttp" and isinstance(status, int):
+        what = f"{where}: answered {status} {getattr(error, 'message', '')}"
+        passing = status >= 500 or status in (408, 429)
+        return Unavailable(what) if passing else BadConfiguration(what)
+    if kind in _HOPELESS or (isinstance(error, OSError) and error.errno == errno.EINVAL):
+        return BadConfiguration(f"{where}: {said}")
+    if isinstance(error, OSError) or module in ("aiohttp", "botocore", "aiobotocore"):
+        return Unavailable(f"{where}: can't be reached: {said or kind}")
+    return BadConfiguration(f"{where}: {said}") if isinstance(error, ValueError) else None
+
+
+def _tried(call: Callable[[], T]) -> T:
+    return retrying(call, on=Unavailable, attempts=ATTEMPTS, longest_seconds=_LONGEST_WAIT_SECONDS)
+
+
+def _behind(error: Exception) -> Exception:
+    """Return what is behind "not found", fsspec's word for whatever goes wrong with a web server's first answer."""
+    found: BaseException | None = error
+    while isinstance(found, FileNotFoundError):
+        found = found.__cause__
+    return found if isinstance(found, Exception) and _module(found) == "aiohttp" else error
+
+
+def _module(error: Exception) -> str:
+    return type(error).__module__.partition(".")[0]
+
+
+def _line(error: Exception) -> str:
+    return " ".join((getattr(error, "strerror", None) or str(error)).split())[:300]

@@ -1,0 +1,50 @@
+"""Follows runs to their end, shown in whatever way there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import click
+
+from .board import Board
+from .client import Client
+from .events import Listed, follow, merged
+from .live import Display, LineDisplay, LiveDisplay
+from .names import RESOURCES, RunName
+from .page import page_console
+
+
+def display(*, namespaces: bool = False) -> Display:
+    """Return bars for a terminal, lines for anything else, on standard output."""
+    console = page_console()
+    if console.is_terminal:
+        return LiveDisplay(console, namespaces=namespaces)
+    return LineDisplay(click.echo, namespaces=namespaces)
+
+
+async def watch(client: Client, names: Sequence[RunName], *, namespace: str | None, shown: Display | None) -> Board:
+    """Follow the runs of these names, or all that there are, until those named are over; return how they were last.
+
+    All namespaces when `namespace` is None. Without `shown` it waits in silence.
+    """
+    board = Board(names)
+    kinds = {kind for name in names for kind in name.kinds} or set(RESOURCES)
+    # One run needs no more than events of one run: a namespace may hold thousands.
+    params = {"fieldSelector": f"metadata.name={names[0].name}"} if len(names) == 1 else {}
+    streams = [
+        follow(client, RESOURCES[kind], namespace=namespace, params=params) for kind in RESOURCES if kind in kinds
+    ]
+    unheard = {RESOURCES[kind] for kind in kinds}
+    async with aclosing(merged(*streams)) as events:
+        async for event in events:
+            board.take(event)
+            if isinstance(event, Listed):
+                unheard.discard(event.resource)
+            if unheard:
+                continue
+            if shown is not None:
+                shown.show(board)
+            if board.over:
+                break
+    return board

@@ -1,0 +1,70 @@
+"""All children that one step of a run needs, in the order in which they are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shardwise_api.runs import Run
+from shardwise_api.wire import RunDocument, Step
+
+from ..core.actions import EnsureJob
+from .job import job
+from .names import Labels, child_name, owner, run_labels
+from .settings import ChildSettings
+
+__all__ = ["ChildSettings", "children_of"]
+
+DOCUMENT_KEY = "run.json"
+
+
+def children_of(*, run: Run, action: EnsureJob, settings: ChildSettings) -> list[dict[str, Any]]:
+    """Return the manifests of a step: what its pods rest on first, its Job last."""
+    own_account = run.spec.worker.service_account_name is None
+    return [
+        *([_service_account(run)] if own_account else []),
+        _network_policy(run),
+        _document(run, step=action.step, document=action.document),
+        job(run, action=action, settings=settings),
+    ]
+
+
+def _metadata(run: Run, *, name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": run.metadata.namespace,
+        "labels": {**run_labels(run), **(labels or {})},
+        "ownerReferences": [owner(run)],
+    }
+
+
+def _service_account(run: Run) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": _metadata(run, name=run.metadata.name),
+        "automountServiceAccountToken": False,
+    }
+
+
+def _network_policy(run: Run) -> dict[str, Any]:
+    # Workers of these engines serve nobody; where they may go is for the namespace's own policies to say, which know
+    # where stores and data are.
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata(run, name=run.metadata.name),
+        "spec": {
+            "podSelector": {"matchLabels": {Labels.RUN_UID.value: run.metadata.uid or ""}},
+            "policyTypes": ["Ingress"],
+            "ingress": [],
+        },
+    }
+
+
+def _document(run: Run, *, step: Step, document: RunDocument) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(run, name=child_name(run=run.metadata.name, step=step), labels={Labels.STEP: step.value}),
+        "data": {DOCUMENT_KEY: document.model_dump_json(by_alias=True, exclude_none=True)},
+    }

@@ -1,0 +1,66 @@
+"""Names and labels of children: functions of the run alone, so that a child made twice is the same child."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from shardwise_api.runs import Run
+from shardwise_api.wire import Step
+
+CONTAINER = "worker"
+GROUP = "shardwise.dev"
+VERSION = "v1alpha1"
+
+
+class Labels(StrEnum):
+    """Labels of every child and pod."""
+
+    MANAGED_BY = "app.kubernetes.io/managed-by"
+    PART_OF = "app.kubernetes.io/part-of"
+    RUN = "shardwise.dev/run"
+    RUN_UID = "shardwise.dev/run-uid"
+    KIND = "shardwise.dev/kind"
+    STEP = "shardwise.dev/step"
+
+
+class Annotations(StrEnum):
+    """Annotations of Jobs."""
+
+    MESSAGE = "shardwise.dev/termination-message"
+    """What the step's worker left: outlives its pod, which a lost node takes along."""
+
+
+def child_name(*, run: str, step: Step) -> str:
+    """Return the name of a step's Job and ConfigMap; the work step's is the run's own."""
+    return run if step is Step.WORK else f"{run}-{step}"
+
+
+def run_labels(run: Run) -> dict[str, str]:
+    """Return the labels that all children of a run have, its own ones (Kueue's, say) before ours."""
+    return {
+        **run.spec.worker.labels,
+        Labels.MANAGED_BY.value: "shardwise",
+        Labels.PART_OF.value: "shardwise",
+        Labels.RUN.value: run.metadata.name,
+        Labels.RUN_UID.value: run.metadata.uid or "",
+        Labels.KIND.value: run.kind,
+    }
+
+
+def owner(run: Run) -> dict[str, object]:
+    """Return the reference by which a child goes when its run does."""
+    return {
+        "apiVersion": run.api_version,
+        "kind": run.kind,
+        "name": run.metadata.name,
+        "uid": run.metadata.uid or "",
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def step_of(labels: Mapping[str, str]) -> Step | None:
+    """Return the step that a child's labels name."""
+    value = labels.get(Labels.STEP)
+    return Step(value) if value in set(Step) else None

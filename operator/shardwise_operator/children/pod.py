@@ -1,0 +1,143 @@
+"""A worker pod: restricted in the sense of the pod security standards, without rights at the API server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shardwise_api.runs import Run
+from shardwise_api.wire import Environment, Step
+
+from .names import CONTAINER, child_name
+from .secrets import STORE_URI, secret_environment, secret_sources
+from .settings import ChildSettings
+
+USER = 65532
+DOCUMENT_FOLDER = "/etc/shardwise"
+TOKEN_FOLDER = "/var/run/secrets/shardwise"  # noqa: S105 - a folder
+TOKEN_AUDIENCE = "shardwise-progress"  # noqa: S105 - an audience
+TOKEN_SECONDS = 3600
+LOST_NODE_SECONDS = 15
+"""How long a pod stays bound to a node that is not heard of. Its replacement waits for its end in any case."""
+
+
+def pod_spec(run: Run, *, step: Step, job_name: str, settings: ChildSettings) -> dict[str, Any]:
+    """Return the pod of a step; `worker` of the run's spec shapes it."""
+    worker = run.spec.worker
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "serviceAccountName": worker.service_account_name or run.metadata.name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "tolerations": [*_lost_node_tolerations(), *worker.tolerations],
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {"batch.kubernetes.io/job-name": job_name}},
+            }
+        ],
+        "containers": [_container(run, step=step, settings=settings)],
+        "volumes": [
+            {
+                "name": "shardwise-run",
+                "configMap": {"name": child_name(run=run.metadata.name, step=step)},
+            },
+            {
+                "name": "shardwise-token",
+                "projected": {
+                    "sources": [
+                        {
+                            "serviceAccountToken": {
+                                "audience": TOKEN_AUDIENCE,
+                                "expirationSeconds": TOKEN_SECONDS,
+                                "path": "token",
+                            }
+                        }
+                    ]
+                },
+            },
+            {"name": "shardwise-tmp", "emptyDir": {}},
+            *worker.volumes,
+        ],
+    }
+    if worker.node_selector:
+        spec["nodeSelector"] = dict(worker.node_selector)
+    if worker.priority_class_name:
+        spec["priorityClassName"] = worker.priority_class_name
+    if settings.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    return spec
+
+
+def _container(run: Run, *, step: Step, settings: ChildSettings) -> dict[str, Any]:
+    worker = run.spec.worker
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": worker.image or settings.worker_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "env": [*worker.env, *secret_environment(run), *_environment(run, step=step, settings=settings)],
+        "envFrom": [*worker.env_from, *secret_sources(run)],
+        "volumeMounts": [
+            {"name": "shardwise-run", "mountPath": DOCUMENT_FOLDER, "readOnly": True},
+            {"name": "shardwise-token", "mountPath": TOKEN_FOLDER, "readOnly": True},
+            {"name": "shardwise-tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
+            *worker.volume_mounts,
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    if worker.resources:
+        container["resources"] = worker.resources
+    return container
+
+
+def reserved_environment() -> frozenset[str]:
+    """Return the names of variables that a manifest can't set, because the operator does."""
+    return frozenset({*map(str, Environment), STORE_URI, "POD_NAME", "POD_UID"})
+
+
+def _environment(run: Run, *, step: Step, settings: ChildSettings) -> list[dict[str, Any]]:
+    values: dict[str, str] = {
+        Environment.RUN.value: f"{DOCUMENT_FOLDER}/run.json",
+        Environment.STEP.value: step.value,
+    }
+    if run.spec.output is not None:
+        values[Environment.OUTPUT.value] = run.spec.output.uri
+    if settings.progress_url is not None and step is Step.WORK:
+        values[Environment.PROGRESS.value] = settings.progress_url
+        values[Environment.PROGRESS_TOKEN_FILE.value] = f"{TOKEN_FOLDER}/token"
+    # One thread per worker unless the manifest says otherwise: the shards are the parallelism.
+    given = {entry.get("name") for entry in run.spec.worker.env}
+    for name, value in (("OMP_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("HOME", "/tmp")):  # noqa: S108
+        if name not in given:
+            values[name] = value
+    return [
+        *({"name": name, "value": value} for name, value in values.items()),
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+    ]
+
+
+def _lost_node_tolerations() -> list[dict[str, Any]]:
+    return [
+        {
+            "key": f"node.kubernetes.io/{key}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": LOST_NODE_SECONDS,
+        }
+        for key in ("not-ready", "unreachable")
+    ]

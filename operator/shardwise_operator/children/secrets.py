@@ -1,0 +1,34 @@
+"""Which Secrets reach a worker, and as what: by reference only, so that no manifest, status or log holds one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shardwise_api.common import SecretKeyRef
+from shardwise_api.runs import IngestRun, Run
+
+STORE_URI = "SHARDWISE_STORE_URI"
+
+
+def secret_environment(run: Run) -> list[dict[str, Any]]:
+    """Return variables that hold one key of a Secret each."""
+    reference = _store_secret(run)
+    if reference is None:
+        return []
+    source = {"secretKeyRef": {"name": reference.name, "key": reference.key}}
+    return [{"name": STORE_URI, "valueFrom": source}]
+
+
+def secret_sources(run: Run) -> list[dict[str, Any]]:
+    """Return Secrets whose keys become variables."""
+    output = run.spec.output
+    if output is None or output.secret_ref is None:
+        return []
+    return [{"secretRef": {"name": output.secret_ref.name}}]
+
+
+def _store_secret(run: Run) -> SecretKeyRef | None:
+    if isinstance(run, IngestRun):
+        return run.spec.store.secret_ref
+    kato = run.spec.engine.kato
+    return None if kato is None or kato.store is None else kato.store.secret_ref

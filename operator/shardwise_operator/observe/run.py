@@ -1,0 +1,155 @@
+"""One run's Jobs, pods and reports put together into what the plan is made from.
+
+A Job counts as ended only together with what its worker left: the two come by different watches, in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from shardwise_api import indexes
+from shardwise_api.status import Failure, JobReference
+from shardwise_api.wire import ExitCode, ProgressReport, ShardResult, Step, StepFailure
+
+from ..core.conditions import shortened
+from ..core.observed import JobState, JobView, Observed, Trouble
+from .seen import JobSeen, PodSeen
+from .trouble import trouble_of
+
+_UNCOUNTED = (ExitCode.TEMPORARY, ExitCode.TERMINATED)
+_KILLED = 137
+
+
+def observe(
+    *,
+    now: datetime,
+    run_uid: str,
+    jobs: Collection[JobSeen],
+    pods: Collection[PodSeen],
+    reports: Mapping[int, ProgressReport],
+    queued: bool = False,
+    obstacle: Trouble | None = None,
+) -> Observed:
+    """Return what is seen of a run. `obstacle` is what the API server said when children were made, or in Events."""
+    current = {job.step: job for job in jobs if not job.deleting}
+    own = [pod for pod in pods if pod.step in current and pod.job_uid == current[pod.step].uid]
+    views = {
+        step: _view(job, [pod for pod in own if pod.step is step], held=queued and step is Step.WORK)
+        for step, job in current.items()
+    }
+    work = current.get(Step.WORK)
+    return Observed(
+        now=now,
+        jobs=views,
+        progress=_progress(run_uid, reports, [pod for pod in own if pod.step is Step.WORK]),
+        failures=_failures(own),
+        trouble=obstacle or trouble_of([pod for pod in own if views[pod.step].state is JobState.RUNNING]),
+        job_ref=None if work is None else JobReference(name=work.name, uid=work.uid),
+    )
+
+
+def awaited_message(job: JobSeen, pods: Collection[PodSeen]) -> bool:
+    """Say whether a Job has ended and what its worker left is not to be seen (yet)."""
+    if job.step is Step.WORK and job.condition == "Complete":
+        return False
+    return bool(job.condition) and not job.deleting and message_of(job, pods) is None
+
+
+def _view(job: JobSeen, pods: list[PodSeen], *, held: bool) -> JobView:
+    message = message_of(job, pods)
+    starts = [pod.started for pod in pods if pod.started is not None]
+    completed = frozenset(indexes.from_text(job.completed))
+    failed = frozenset(indexes.from_text(job.failed))
+    started = min(starts, default=job.started if completed or failed else None)
+    state = _state(job, has_message=message is not None)
+    return JobView(
+        state=state,
+        completions=job.completions,
+        parallelism=job.parallelism,
+        active=sum(pod.running and not pod.deleting for pod in pods),
+        completed=completed,
+        failed=failed,
+        reason=job.reason,
+        message=message or job.message,
+        held=held and state is JobState.SUSPENDED,
+        started=started,
+        ended=job.ended,
+    )
+
+
+def _state(job: JobSeen, *, has_message: bool) -> JobState:
+    if job.condition == "Complete" and (has_message or job.step is Step.WORK):
+        return JobState.COMPLETE
+    if job.condition == "Failed":
+        return JobState.FAILED
+    return JobState.SUSPENDED if job.suspended else JobState.RUNNING
+
+
+def message_of(job: JobSeen, pods: Collection[PodSeen]) -> str | None:
+    """Return what the worker of a single step left, None while it is not to be seen."""
+    if job.kept_message is not None:
+        return job.kept_message
+    ended = [
+        pod
+        for pod in pods
+        if pod.job_uid == job.uid
+        and pod.exit_code is not None
+        and (pod.exit_code == 0 if job.condition == "Complete" else _counts(pod))
+    ]
+    return max(ended, key=_end).message if ended else None
+
+
+def _progress(run_uid: str, reports: Mapping[int, ProgressReport], pods: list[PodSeen]) -> dict[int, ProgressReport]:
+    found = dict(reports)
+    for pod in pods:
+        if pod.exit_code != 0 or pod.started is None or pod.ended is None:
+            continue
+        try:
+            result = ShardResult.model_validate_json(pod.message)
+        except ValidationError:
+            continue
+        known = found.get(pod.shard)
+        found[pod.shard] = ProgressReport(
+            run=run_uid,
+            shard=pod.shard,
+            attempt_started=pod.started,
+            time=pod.ended,
+            items=result.items,
+            total=result.items.all,
+            resumed=0 if known is None else known.resumed,
+            resumed_done=0 if known is None else known.resumed_done,
+        )
+    return found
+
+
+def _failures(pods: list[PodSeen]) -> tuple[Failure, ...]:
+    failed = sorted((pod for pod in pods if _counts(pod)), key=_end)
+    return tuple(_failure(pod) for pod in failed)
+
+
+def _counts(pod: PodSeen) -> bool:
+    """Say whether a pod's end was a failure of its worker: not a drained node, not lost peers, not a deleted pod."""
+    # Killed for not ending in time, which it was told to do.
+    killed = pod.deleting and pod.exit_code == _KILLED and pod.ended_reason != "OOMKilled"
+    return pod.exit_code not in (None, 0, *_UNCOUNTED) and not pod.disrupted and not killed
+
+
+def _failure(pod: PodSeen) -> Failure:
+    try:
+        told = StepFailure.model_validate_json(pod.message)
+    except ValidationError:
+        # Killed from outside, it could say nothing: OOMKilled is the one that people look for.
+        told = StepFailure(reason=pod.ended_reason or "WorkerFailed", message=pod.message)
+    return Failure(
+        shard=pod.shard if pod.step is Step.WORK else None,
+        exit_code=pod.exit_code,
+        reason=told.reason,
+        message=shortened(told.message),
+    )
+
+
+def _end(pod: PodSeen) -> tuple[float, str]:
+    return (0.0 if pod.ended is None else pod.ended.timestamp(), pod.name)

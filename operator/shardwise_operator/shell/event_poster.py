@@ -1,0 +1,145 @@
+"""Posts what happened as Kubernetes Events, beside the work and never in its way.
+
+Events are for people and may be lost: the queue is bounded, the rate too, and no trouble reaches the caller. Names are
+made from what is told, so that telling it again, by a restarted operator, makes no second Event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ..core.happenings import Happening
+from .api import Api, ApiError
+from .rate import Rate, TokenBucket
+
+CONTROLLER = "shardwise.dev/operator"
+ACTION = "Reconcile"
+MAX_NOTE_BYTES = 1024
+"""The API server takes no more."""
+MAX_WAITING = 500
+POSTS = Rate(per_second=5, burst=25)
+_TRIES = 3
+_RETRY_SECONDS = 5.0
+_MAX_NAME = 253
+
+Run = Mapping[str, Any]
+"""A run as the API server tells it; apiVersion, kind and metadata are read."""
+
+log = logging.getLogger(__name__)
+
+
+def event_document(run: Run, happening: Happening, *, instance: str, at: datetime) -> dict[str, Any]:
+    """Return the Event, as events.k8s.io/v1 takes it."""
+    about = run["metadata"]
+    said = "\0".join((about["uid"], happening.reason, happening.message, happening.occasion))
+    suffix = f".{hashlib.sha256(said.encode('utf-8', 'replace')).hexdigest()[:16]}"
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{about['name'][: _MAX_NAME - len(suffix)]}{suffix}", "namespace": about["namespace"]},
+        "eventTime": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "type": happening.type,
+        "reason": str(happening.reason),
+        "action": ACTION,
+        "note": _cut(happening.message),
+        "regarding": {
+            "apiVersion": run["apiVersion"],
+            "kind": run["kind"],
+            "namespace": about["namespace"],
+            "name": about["name"],
+            "uid": about["uid"],
+        },
+        "reportingController": CONTROLLER,
+        "reportingInstance": instance[:128],
+    }
+
+
+class EventPoster:
+    """A queue of Events and the one who empties it."""
+
+    def __init__(
+        self, *, api: Api, instance: str, clock: Callable[[], float] = time.monotonic,
+        retry_seconds: float = _RETRY_SECONDS,
+    ) -> None:  # fmt: skip
+        self._api = api
+        self._instance = instance
+        self._clock = clock
+        self._retry_seconds = retry_seconds
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._something, self._nothing = asyncio.Event(), asyncio.Event()
+        self._nothing.set()
+        self._posts = TokenBucket(POSTS)
+        self._complaints: set[str] = set()
+        self.dropped = 0
+        """Events that nobody will see: too many at once, or refused."""
+
+    def post(self, run: Run, *happened: Happening) -> None:
+        """Queue what happened. Returns at once; of too many, the oldest are dropped."""
+        at = datetime.now(UTC)
+        for happening in happened:
+            if len(self._waiting) >= MAX_WAITING:
+                self._waiting.popleft()
+                self.dropped += 1
+            self._waiting.append(event_document(run, happening, instance=self._instance, at=at))
+        if happened:
+            self._nothing.clear()
+            self._something.set()
+
+    async def run(self) -> None:
+        """Post what is queued, for ever."""
+        while True:
+            await self._something.wait()
+            while self._waiting:
+                while wait := self._posts.take(self._clock()):
+                    await asyncio.sleep(wait)
+                await self.flush_one()
+            self._something.clear()
+            self._nothing.set()
+
+    async def drained(self) -> None:
+        """Wait until `run` has nothing left to do, for a clean end."""
+        await self._nothing.wait()
+
+    async def flush_one(self) -> None:
+        """Post the oldest, trying again while the API server has trouble of its own."""
+        if not self._waiting:
+            return
+        event = self._waiting.popleft()
+        path = f"/apis/events.k8s.io/v1/namespaces/{event['metadata']['namespace']}/events"
+        for attempt in range(1, _TRIES + 1):
+            try:
+                await self._api.create(path, event)
+            except ApiError as error:
+                # Told before, by us or by the operator's last incarnation.
+                if error.status == 409:
+                    return
+                passing = error.status == 0 or error.status == 429 or error.status >= 500
+                if not passing or attempt == _TRIES:
+                    self._drop(error)
+                    return
+                await asyncio.sleep(self._retry_seconds)
+            else:
+                self._complaints.clear()
+                return
+
+    def _drop(self, error: ApiError) -> None:
+        self.dropped += 1
+        kind = f"{error.status} {error.reason}"
+        if kind not in self._complaints:
+            self._complaints.add(kind)
+            log.warning("events can't be posted: %s", error)
+
+
+def _cut(text: str) -> str:
+    told = text.encode("utf-8", "replace")
+    if len(told) <= MAX_NOTE_BYTES:
+        return told.decode()
+    end = "…"
+    return told[: MAX_NOTE_BYTES - len(end.encode())].decode("utf-8", "ignore") + end

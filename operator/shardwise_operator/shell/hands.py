@@ -1,0 +1,147 @@
+"""Does what a plan says, by few calls: children are applied once and then only told to go on, to pause or to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from shardwise_api.runs import Run
+from shardwise_api.wire import Step
+
+from ..children import ChildSettings, children_of
+from ..children.job import queued
+from ..children.names import Annotations
+from ..core.actions import Action, DeleteRun, EnsureJob, StopJob
+from ..observe.seen import JobSeen
+from .api import Api, ApiError
+from .cache import Cache
+from .paths import object_path
+
+_NOT_FOUND = 404
+_CONFLICT = 409
+
+
+class NotLeading(Exception):
+    """Another replica may lead by now: nothing may be written."""
+
+
+class NameTaken(Exception):
+    """An object that isn't the run's has the name of one of its children."""
+
+
+class Hands:
+    """Acts for one operator."""
+
+    def __init__(
+        self, *, api: Api, cache: Cache, settings: ChildSettings, leading: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._api = api
+        self._cache = cache
+        self._settings = settings
+        self._leading = leading
+
+    async def act(self, run: Run, action: Action, *, jobs: Collection[JobSeen]) -> None:
+        """Carry out one action; repeating it does nothing.
+
+        Raises:
+            ApiError: the API server refused, or did not answer.
+            NameTaken: a child's name is somebody else's.
+            NotLeading: before any write; the caller has lost its Lease.
+        """
+        if isinstance(action, DeleteRun):
+            await self._delete_run(run)
+            return
+        # The newest, as the observation has it: of one that was made anew the old one's end may have been missed.
+        job = next((job for job in reversed(list(jobs)) if job.step is action.step), None)
+        if isinstance(action, EnsureJob):
+            await self._ensure(run, action, job)
+        elif job is not None and not job.condition and not job.deleting:
+            if isinstance(action, StopJob) and queued(run):
+                # Suspended, Kueue would let it go on.
+                await self.delete_job(run, job)
+            else:
+                await self._suspend(run, job)
+
+    async def keep_message(self, run: Run, job: JobSeen, message: str) -> None:
+        """Write a step's termination message down on its Job: pods go with their node."""
+        await self._merge(run, job, {"metadata": {"annotations": {Annotations.MESSAGE.value: message}}})
+
+    async def delete_job(self, run: Run, job: JobSeen) -> None:
+        """Delete a Job with its pods."""
+        await self._delete(_job_path(run, job.name), job.uid)
+
+    async def _ensure(self, run: Run, action: EnsureJob, job: JobSeen | None) -> None:
+        if job is None:
+            for child in children_of(run=run, action=action, settings=self._settings):
+                await self._apply(run, child)
+        elif not job.condition and not job.deleting:
+            wanted: dict[str, Any] = {"parallelism": action.parallelism}
+            if not (queued(run) and action.step is Step.WORK):
+                wanted["suspend"] = False
+            given = {"parallelism": job.parallelism, "suspend": job.suspended}
+            changed = {key: value for key, value in wanted.items() if given[key] != value}
+            if changed:
+                await self._merge(run, job, {"spec": changed})
+
+    async def _apply(self, run: Run, child: dict[str, Any]) -> None:
+        metadata = child["metadata"]
+        path = object_path(kind=child["kind"], namespace=metadata["namespace"], name=metadata["name"])
+        await self._refuse_foreign(run, child, path)
+        self._fence()
+        made = await self._api.apply(path, child)
+        if child["kind"] == "Job":
+            self._cache.see_job(made)
+
+    async def _refuse_foreign(self, run: Run, child: Mapping[str, Any], path: str) -> None:
+        # What has this name may be somebody else's: it must neither be changed nor go when the run goes.
+        try:
+            found = await self._api.get(path)
+        except ApiError as error:
+            if error.status == _NOT_FOUND:
+                return
+            raise
+        metadata = found["metadata"]
+        owners = [owner["uid"] for owner in metadata.get("ownerReferences", [])]
+        what = f"{child['kind']} {metadata['name']}"
+        if owners != [run.metadata.uid]:
+            raise NameTaken(f"{what} is there and not of this run: delete it, or give the run another name")
+        if metadata.get("deletionTimestamp"):
+            raise NameTaken(f"{what} is being deleted: it is made anew when it is gone")
+
+    async def _suspend(self, run: Run, job: JobSeen) -> None:
+        if not job.suspended:
+            await self._merge(run, job, {"spec": {"suspend": True}})
+
+    async def _merge(self, run: Run, job: JobSeen, patch: dict[str, Any]) -> None:
+        # With its uid: another Job may have the name by now, and the end of this one may have been missed.
+        metadata = {**patch.get("metadata", {}), "uid": job.uid}
+        self._fence()
+        try:
+            merged = await self._api.merge(_job_path(run, job.name), {**patch, "metadata": metadata})
+        except ApiError as error:
+            if error.status != _NOT_FOUND and "metadata.uid" not in error.message:
+                raise
+            self._cache.forget("Job", job.uid)
+        else:
+            self._cache.see_job(merged)
+
+    async def _delete_run(self, run: Run) -> None:
+        path = object_path(kind=run.kind, namespace=run.metadata.namespace, name=run.metadata.name)
+        await self._delete(path, run.metadata.uid)
+
+    async def _delete(self, path: str, uid: str | None) -> None:
+        self._fence()
+        try:
+            await self._api.delete(path, {"propagationPolicy": "Background", "preconditions": {"uid": uid}})
+        except ApiError as error:
+            # Another one has the name by now: this one is gone.
+            if error.status != _CONFLICT:
+                raise
+
+    def _fence(self) -> None:
+        if not self._leading():
+            raise NotLeading
+
+
+def _job_path(run: Run, name: str) -> str:
+    return object_path(kind="Job", namespace=run.metadata.namespace, name=name)

@@ -1,0 +1,288 @@
+"""One loop for each run: look, plan, act, say. Woken by events, and by itself when a time limit comes.
+
+Everything it decides comes from what is observed and from the run's status as it stands in the API server; stopping it
+anywhere loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from shardwise_api.runs import Run
+from shardwise_api.status import RunStatus
+from shardwise_api.wire import Step
+
+from ..children import ChildSettings
+from ..children.job import queued
+from ..core.actions import DeleteRun
+from ..core.happenings import happenings
+from ..core.observed import Trouble
+from ..core.plan import plan
+from ..core.rejection import rejected
+from ..observe.run import awaited_message, message_of, observe
+from . import metrics, obstacles
+from .api import Api, ApiError
+from .cache import Cache
+from .event_poster import EventPoster
+from .hands import Hands, NameTaken, NotLeading
+from .paths import object_path, pods_path
+from .reading import parsed, status_of
+from .timing import next_look
+
+log = logging.getLogger(__name__)
+
+STATUS_SECONDS = 1.0
+"""At most one status update per run in this time."""
+SETTLE_SECONDS = 0.2
+"""Between two looks: what arrives together is looked at together."""
+EVENTS_SECONDS = 10.0
+LONGEST_BACKOFF_SECONDS = 30.0
+KEEP_MESSAGES = (Step.PREPARE, Step.FINALIZE)
+
+
+@dataclass(slots=True, kw_only=True)
+class Tools:
+    """What all loops share."""
+
+    api: Api
+    cache: Cache
+    settings: ChildSettings
+    leading: Callable[[], bool]
+    poster: EventPoster
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], float] = time.monotonic
+    """Seconds for pauses and limits; as the event loop's, so that a test may hand in its loop's."""
+
+
+class RunLoop:
+    """Looks after one run until it is deleted."""
+
+    def __init__(self, *, uid: str, tools: Tools) -> None:
+        self._uid = uid
+        self._tools = tools
+        self._hands = Hands(api=tools.api, cache=tools.cache, settings=tools.settings, leading=tools.leading)
+        self._wake = asyncio.Event()
+        self._wake.set()
+        self._status: RunStatus | None = None
+        self._obstacle: Trouble | None = None
+        self._failures = 0
+        self._written = -STATUS_SECONDS
+        self._fetched = False
+        self._asked_events = -EVENTS_SECONDS
+        self._from_events: tuple[str, Trouble | None] | None = None
+        self.busy_since: float | None = None
+
+    @property
+    def status(self) -> RunStatus | None:
+        """The run's status as last planned."""
+        return self._status
+
+    def wake(self) -> None:
+        """Have the run looked at soon."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look after the run for ever; returns when it is gone."""
+        pause: float | None = None
+        while self._tools.cache.run(self._uid) is not None:
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            self.busy_since = self._tools.clock()
+            try:
+                with metrics.RECONCILE_SECONDS.time():
+                    pause = await self._once()
+                if self._obstacle is None:
+                    self._failures = 0
+            except NotLeading:
+                pause = STATUS_SECONDS
+            except ApiError as error:
+                pause = self._back_off(error, error.reason)
+            except Exception as error:
+                log.exception("run %s: unexpected", self._uid)
+                pause = self._back_off(error, type(error).__name__)
+            finally:
+                self.busy_since = None
+            await asyncio.sleep(SETTLE_SECONDS)
+
+    def _back_off(self, error: Exception, reason: str) -> float:
+        metrics.RECONCILE_ERRORS.labels(reason=reason).inc()
+        self._failures += 1
+        pause = _pause(self._failures)
+        log.warning("run %s: %s; again in %.0f s", self._uid, error, pause)
+        return pause
+
+    async def _once(self) -> float | None:
+        """Look once; return in how many seconds to look again, whatever happens."""
+        cache, now = self._tools.cache, self._tools.now()
+        body = await self._body()
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            return None
+        run, problems = parsed(body, self._status)
+        if run is None or problems:
+            self._obstacle = None
+            return await self._say(
+                body, rejected(self._status, problems=problems, generation=body["metadata"].get("generation"), now=now)
+            )
+        before, obstacle = self._obstacle, await self._attempt(self._secure_messages(run))
+        secured = obstacle is None
+        jobs, pods = cache.jobs(self._uid), cache.pods(self._uid)
+        observed = observe(
+            now=now,
+            run_uid=self._uid,
+            jobs=jobs,
+            pods=pods,
+            reports=cache.reports(self._uid),
+            queued=queued(run) and not run.spec.suspend,
+            obstacle=obstacle or before or await self._explanation(run, now),
+        )
+        made = plan(run, observed)
+        pause = next_look(run=run, status=made.status, now=now)
+        for action in made.actions if secured else ():
+            refused = await self._attempt(self._hands.act(run, action, jobs=jobs))
+            obstacle = obstacle or refused
+            if refused is None and isinstance(action, DeleteRun):
+                # Asked for once: the next look finds it gone, or on its way.
+                self._fetched = False
+        self._obstacle = obstacle
+        if obstacle is not None:
+            self._failures += 1
+            pause = _pause(self._failures)
+        if (obstacle is None) != (before is None):
+            # Said at once, and taken back at once; other words for it can wait.
+            self._wake.set()
+        waited = await self._say(body, made.status)
+        return pause if waited is None else waited if pause is None else min(waited, pause)
+
+    async def _attempt(self, work: Awaitable[None]) -> Trouble | None:
+        """Have something done; return what stands in the way."""
+        try:
+            await work
+        except (ApiError, NameTaken) as error:
+            log.warning("run %s: %s", self._uid, error)
+            metrics.RECONCILE_ERRORS.labels(reason=error.reason if isinstance(error, ApiError) else "NameTaken").inc()
+            return obstacles.refused(error)
+        return None
+
+    async def _body(self) -> dict[str, Any] | None:
+        """Return the run; the first time as it is now, not as it was when the watch began."""
+        body = self._tools.cache.run(self._uid)
+        if body is None or self._fetched:
+            return None if body is None else dict(body)
+        return await self._fetch(body)
+
+    async def _fetch(self, known: Any) -> dict[str, Any] | None:
+        metadata = known["metadata"]
+        path = object_path(kind=known["kind"], namespace=metadata["namespace"], name=metadata["name"])
+        try:
+            body = await self._tools.api.get(path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            body = None
+        if body is None or body["metadata"]["uid"] != self._uid:
+            self._tools.cache.forget(known["kind"], self._uid)
+            return None
+        self._tools.cache.see_run(body)
+        self._status = status_of(body)
+        self._fetched = True
+        return body
+
+    async def _secure_messages(self, run: Run) -> None:
+        """Have what the single steps left written down, or the step repeated when it is lost with its pod."""
+        cache = self._tools.cache
+        if self._status is not None and self._status.finished:
+            return
+        for job in cache.jobs(self._uid):
+            pods = cache.pods(self._uid)
+            if awaited_message(job, pods):
+                await self._refresh_pods(run)
+                pods = cache.pods(self._uid)
+                if awaited_message(job, pods) and job.condition == "Complete":
+                    log.warning("run %s: what %s left is lost with its pod; it is repeated", self._uid, job.name)
+                    await self._hands.delete_job(run, job)
+                    continue
+            message = message_of(job, pods)
+            if job.step in KEEP_MESSAGES and job.condition and job.kept_message is None and message is not None:
+                await self._hands.keep_message(run, job, message)
+
+    async def _refresh_pods(self, run: Run) -> None:
+        listed = await self._tools.api.get(
+            pods_path(run.metadata.namespace), params={"labelSelector": f"shardwise.dev/run-uid={self._uid}"}
+        )
+        for pod in listed.get("items", []):
+            self._tools.cache.see_pod(pod)
+
+    async def _explanation(self, run: Run, now: datetime) -> Trouble | None:
+        cache = self._tools.cache
+        stuck = obstacles.unexplained(now=now, jobs=cache.jobs(self._uid), pods=cache.pods(self._uid))
+        if stuck is None:
+            self._from_events = None
+            return None
+        kind, uid = stuck
+        lately = self._tools.clock() - self._asked_events < EVENTS_SECONDS
+        if lately and self._from_events is not None and self._from_events[0] == uid:
+            return self._from_events[1]
+        self._asked_events = self._tools.clock()
+        # A pod that was made since is the proof that a Job's pods can be made again.
+        since = max((p.created for p in cache.pods(self._uid) if p.job_uid == uid and p.created), default=None)
+        try:
+            found = await obstacles.explain(
+                api=self._tools.api, namespace=run.metadata.namespace, kind=kind, uid=uid, since=since
+            )
+        except ApiError as error:
+            # The run goes on without an explanation.
+            log.warning("run %s: Events can't be read: %s", self._uid, error)
+            found = None
+        self._from_events = (uid, found)
+        return found
+
+    async def _say(self, body: dict[str, Any], status: RunStatus) -> float | None:
+        """Write the status if it changed; return in how many seconds it may be written when it is too early now."""
+        before = self._status
+        if before == status:
+            return None
+        wait = self._written + STATUS_SECONDS - self._tools.clock()
+        if wait > 0:
+            return wait
+        if not self._tools.leading():
+            return STATUS_SECONDS
+        metadata = body["metadata"]
+        path = object_path(kind=body["kind"], namespace=metadata["namespace"], name=metadata["name"])
+        newest = self._tools.cache.run(self._uid) or body
+        kept = {key: newest["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")}
+        document = {
+            "apiVersion": body["apiVersion"],
+            "kind": body["kind"],
+            "metadata": kept,
+            "spec": newest["spec"],
+            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
+        self._written = self._tools.clock()
+        try:
+            answer = await self._tools.api.replace(f"{path}/status", document)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+            # Somebody changed the run meanwhile: look again at what it is now.
+            self._fetched = False
+            self._wake.set()
+            return STATUS_SECONDS
+        metrics.STATUS_UPDATES.inc()
+        self._status = status
+        self._tools.cache.see_run(answer)
+        self._tools.poster.post(body, *happenings(before=before, after=status))
+        return None
+
+
+def _pause(failures: int) -> float:
+    return float(min(LONGEST_BACKOFF_SECONDS, 0.5 * 2.0 ** min(failures, 10)))

@@ -1,0 +1,66 @@
+"""The operator's settings, all from the environment that the chart writes; what is missing is said at the start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..children import ChildSettings
+
+HEALTH_PORT = 8080
+PROGRESS_PORT = 8090
+
+
+class MissingSetting(Exception):
+    """A variable that must be there is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one operator process is told."""
+
+    children: ChildSettings
+    namespace: str = "default"
+    """Its own: the Lease is there."""
+    watched: tuple[str, ...] = ()
+    """Namespaces to look after; empty: all."""
+    lease: str = "shardwise-operator"
+    pod_name: str = field(default_factory=lambda: os.uname().nodename)
+    pod_ip: str = "127.0.0.1"
+    log_level: str = "INFO"
+    health_port: int = HEALTH_PORT
+    progress_port: int = PROGRESS_PORT
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Read the settings.
+
+    Raises:
+        MissingSetting: no worker image is named.
+    """
+    image = environment.get("SHARDWISE_WORKER_IMAGE")
+    if not image:
+        raise MissingSetting(
+            "SHARDWISE_WORKER_IMAGE is not set: the image of the workers, as the chart's worker.image gives it"
+        )
+    return Settings(
+        children=ChildSettings(
+            worker_image=image,
+            image_pull_policy=environment.get("SHARDWISE_IMAGE_PULL_POLICY") or "IfNotPresent",
+            image_pull_secrets=_list(environment.get("SHARDWISE_IMAGE_PULL_SECRETS")),
+            progress_url=environment.get("SHARDWISE_PROGRESS_URL") or None,
+        ),
+        namespace=environment.get("SHARDWISE_NAMESPACE") or "default",
+        watched=_list(environment.get("SHARDWISE_WATCH_NAMESPACES")),
+        lease=environment.get("SHARDWISE_LEASE") or "shardwise-operator",
+        pod_name=environment.get("POD_NAME") or os.uname().nodename,
+        pod_ip=environment.get("POD_IP") or "127.0.0.1",
+        log_level=(environment.get("SHARDWISE_LOG_LEVEL") or "INFO").upper(),
+        health_port=int(environment.get("SHARDWISE_HEALTH_PORT") or HEALTH_PORT),
+        progress_port=int(environment.get("SHARDWISE_PROGRESS_PORT") or PROGRESS_PORT),
+    )
+
+
+def _list(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

@@ -1,0 +1,69 @@
+"""The project's images, built from the working tree and loaded into the cluster once for all tests that need them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from images.build import Built, alone, build
+from images.errors import ImageError
+from images.load import load
+from images.settings import archives_folder
+from images.sources import NAMES, REPOSITORY, Image, image
+
+from tests.support import mongo_image, mongo_server
+from tests.support.kube import Cluster
+from tests.support.require import missing
+
+_GIVEN = "SHARDWISE_TEST_IMAGES"
+_HOW_TO_GET = (
+    f"Run as root on Debian with our own cluster or with kind, or set {_GIVEN} to a JSON object of name: full name of"
+    f" images that your cluster can pull: {', '.join((*NAMES, 'mongo'))}."
+)
+
+
+@pytest.fixture(scope="session")
+def built_images() -> Iterator[dict[str, Built]]:
+    """The images' names and archives, built from the working tree as it is now."""
+    with ExitStack() as stack:
+        try:
+            with alone():
+                built = build([*map(for_tests, NAMES), mongo_image.image()])
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=archives_folder(), prefix="tests-")))
+                kept = {name: replace(one, archive=folder / one.archive.name) for name, one in built.items()}
+                for name, one in built.items():
+                    # A second name: a build that somebody starts meanwhile removes the first.
+                    kept[name].archive.hardlink_to(one.archive)
+        except (ImageError, mongo_server.ServerMissing) as error:
+            missing(f"a way to build images ({error})", _HOW_TO_GET)
+        yield kept
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster, request: pytest.FixtureRequest) -> dict[str, str]:
+    """Name -> full name of each image, ready for pods of the cluster: operator, worker, kato-server and mongo."""
+    if given := os.environ.get(_GIVEN):
+        return {str(name): str(ref) for name, ref in json.loads(given).items()}
+    built: dict[str, Built] = request.getfixturevalue("built_images")
+    try:
+        load(built.values())
+    except ImageError as error:
+        missing(f"a way to load images ({error})", _HOW_TO_GET)
+    return {name: one.ref for name, one in built.items()}
+
+
+def for_tests(name: str) -> Image:
+    """Describe an image with the versions that the other tests are held to, since the test servers hold for it too.
+
+    Its repository is the tests' own: what a person has built stays as it is, and nobody takes the one for the other.
+    """
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (constraint,) = (text for text in extras["dev"] if text.startswith("pymongo"))
+    return replace(image(name), repository=f"shardwise.test/{name}", arguments={"CONSTRAINTS": constraint})

@@ -1,0 +1,109 @@
+"""Pods deleted until the end, the operator too: the same digest, every item counted once, and nobody's word is lost."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+
+from shardwise_api.status import RunStatus
+from tests.e2e.installed import Installed
+from tests.support import expected
+from tests.support.kube import eventually
+from tests.support.workspace import Submitted, Workspace
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+SAMPLES = 1200
+KILL_EVERY_SECONDS = 3.0
+CURRENT_WITHIN_SECONDS = 10.0
+
+
+@pytest.mark.parametrize("transport", ["Direct", "Rest"])
+def test_a_worker_deleted_every_three_seconds_changes_nothing(workspace: Workspace, transport: str) -> None:
+    run = workspace.submit(f"chaos-{transport.lower()}", samples=SAMPLES, transport=transport, retry={"perShard": 20})
+
+    with deleting(run) as deleted:
+        status = run.complete(seconds=800)
+
+    assert status.result is not None
+    assert len(deleted) >= 2, "it ended before anything could be deleted: take more samples"
+    assert status.result.digest == expected.digest_of(SAMPLES)
+    assert (status.items.total, status.items.done) == (SAMPLES, SAMPLES)
+
+
+def test_the_operator_killed_three_times_loses_nothing_and_is_current_soon(
+    workspace: Workspace, shardwise: Installed
+) -> None:
+    run = workspace.submit("operator-killed", samples=SAMPLES)
+
+    for _ in range(3):
+        run.until(lambda status: status.items.done or status.finished, what="it works")
+        back = _kill_operator(shardwise)
+        if not run.status.finished:
+            run.until(
+                partial(_current, since=back),
+                seconds=CURRENT_WITHIN_SECONDS,
+                what="the status is current",
+            )
+    status = run.complete(seconds=600)
+
+    assert status.result is not None
+    assert status.result.digest == expected.digest_of(SAMPLES)
+    assert status.items.done == SAMPLES
+    assert len(run.pods("shardwise.dev/step=prepare")) == 1, "a restarted operator makes no step twice"
+
+
+@contextmanager
+def deleting(run: Submitted) -> Iterator[list[str]]:
+    """Delete a random worker pod every few seconds while the block runs; yields the names."""
+    over, deleted = threading.Event(), list[str]()
+    chance = random.Random(4)
+
+    def work() -> None:
+        while not over.wait(KILL_EVERY_SECONDS):
+            pods = [
+                pod["metadata"]["name"]
+                for pod in run.pods("shardwise.dev/step=work")
+                if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
+            ]
+            if pods:
+                victim = chance.choice(sorted(pods))
+                run.cluster.kubectl("delete", "pod", victim, "--wait=false", "--ignore-not-found")
+                deleted.append(victim)
+
+    thread = threading.Thread(target=work, name="chaos")
+    thread.start()
+    try:
+        yield deleted
+    finally:
+        over.set()
+        thread.join()
+
+
+def _kill_operator(shardwise: Installed) -> datetime:
+    """Delete the operator's pod without grace and return when the next one was ready."""
+    old = {pod["metadata"]["uid"] for pod in shardwise.operator_pods()}
+    for pod in shardwise.operator_pods():
+        shardwise.cluster.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+
+    def ready() -> bool:
+        return any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for pod in shardwise.operator_pods()
+            if pod["metadata"]["uid"] not in old
+            for condition in pod["status"].get("conditions", ())
+        )
+
+    eventually(ready, seconds=120, what="the operator is back")
+    return datetime.now(UTC)
+
+
+def _current(status: RunStatus, *, since: datetime) -> bool:
+    told = status.progress.last_updated_time
+    return status.finished or (told is not None and told > since)

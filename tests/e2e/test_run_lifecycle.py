@@ -1,0 +1,110 @@
+"""What a person may do to a run while it works: pause, go on, give it more workers, limit it, have it swept away."""
+
+from __future__ import annotations
+
+import pytest
+
+from shardwise_api.status import ConditionType, Phase, RunStatus
+from tests.support import expected
+from tests.support.kube import eventually
+from tests.support.workspace import Workspace, told
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+
+SAMPLES = 400
+
+
+def working(status: RunStatus) -> bool:
+    """Some of it is done, and not all."""
+    return 0 < status.items.done < SAMPLES
+
+
+def test_a_run_suspended_half_way_goes_on_where_it_was(workspace: Workspace) -> None:
+    run = workspace.submit("paused", samples=SAMPLES)
+    run.until(working, what="half-way")
+
+    run.patch({"suspend": True})
+    paused = run.until(lambda status: status.phase is Phase.SUSPENDED, seconds=30, what="suspended")
+    eventually(lambda: not _running(run.pods()), seconds=60, what="its workers have left")
+    done = run.status.items.done
+    run.patch({"suspend": False})
+    status = run.complete()
+
+    condition = paused.condition(ConditionType.SUSPENDED)
+    assert condition is not None
+    assert condition.reason == "SuspendRequested"
+    assert done < SAMPLES
+    assert status.result is not None
+    assert status.result.digest == expected.digest_of(SAMPLES)
+    assert status.items.done == SAMPLES
+
+
+def test_parallelism_may_change_while_it_works_and_nothing_else_of_the_sharding(workspace: Workspace) -> None:
+    run = workspace.submit("wider", samples=SAMPLES, sharding={"shards": 4, "parallelism": 1})
+    run.until(working, what="half-way")
+
+    run.patch({"sharding": {"parallelism": 3}})
+    eventually(lambda: workspace.cluster.get("job", "wider")["spec"]["parallelism"] == 3, seconds=20)
+    refused = workspace.cluster.try_kubectl(
+        "patch", "trun", "wider", "--type=merge", '--patch={"spec": {"sharding": {"shards": 8}}}'
+    )
+    status = run.complete()
+
+    assert "only parallelism may change" in refused.stderr
+    assert status.result is not None
+    assert status.result.digest == expected.digest_of(SAMPLES)
+
+
+def test_a_run_past_its_deadline_fails_and_its_workers_are_stopped(workspace: Workspace) -> None:
+    run = workspace.submit("late", samples=3000, activeDeadlineSeconds=15)
+
+    status = run.finish(seconds=60)
+
+    failed = status.condition(ConditionType.FAILED)
+    assert failed is not None, told(status)
+    assert failed.reason == "DeadlineExceeded"
+    eventually(lambda: not _running(run.pods()), seconds=60, what="its workers have left")
+
+
+def test_a_run_whose_workers_never_start_fails_at_its_start_deadline(workspace: Workspace) -> None:
+    manifest = workspace.manifest("nowhere", startDeadlineSeconds=8)
+    manifest["spec"]["worker"]["nodeSelector"] = {"no-such-label": "here"}
+    run = workspace.apply(manifest)
+
+    message = run.refused(ConditionType.PODS_READY, "Unschedulable", seconds=20)
+    status = run.finish(seconds=60)
+
+    assert "node(s)" in message
+    failed = status.condition(ConditionType.FAILED)
+    assert failed is not None
+    assert failed.reason == "StartDeadlineExceeded"
+
+
+def test_a_finished_run_goes_at_the_end_of_its_time_to_live_with_all_it_made(workspace: Workspace) -> None:
+    run = workspace.submit("swept", samples=20, ttlSecondsAfterFinished=5)
+    run.complete()
+
+    eventually(lambda: _left(workspace, "swept") == [], seconds=60, what="the run and its children are gone")
+
+
+def test_a_failing_shard_is_retried_and_the_run_names_what_failed(workspace: Workspace) -> None:
+    manifest = workspace.manifest("broken", retry={"perShard": 0})
+    manifest["spec"]["engine"]["kato"]["store"] = {"uri": "mongodb://nobody.invalid:27017"}
+    run = workspace.apply(manifest)
+
+    status = run.finish(seconds=240)
+
+    failed = status.condition(ConditionType.FAILED)
+    assert failed is not None, told(status)
+    assert "nobody.invalid" in failed.message
+    assert status.failures
+
+
+def _running(pods: list[dict[str, object]]) -> list[object]:
+    return [pod for pod in pods if pod["status"]["phase"] in ("Running", "Pending")]  # type: ignore[index]
+
+
+def _left(workspace: Workspace, name: str) -> list[str]:
+    kinds = "trun,jobs,configmaps,serviceaccounts,networkpolicies,pods"
+    found = workspace.cluster.get(kinds)["items"]
+    return [item["metadata"]["name"] for item in found if item["metadata"]["name"].startswith(name)]

@@ -1,0 +1,86 @@
+"""The promise on a real cluster: shards over two nodes come to what one process comes to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from shardwise_api.status import ConditionType, Phase
+from tests.support import expected
+from tests.support.workspace import Workspace
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+PYDOCS = 3000
+REST = 3000
+
+
+def test_the_pydocs_run_over_both_nodes_has_the_digest_of_one_process(workspace: Workspace) -> None:
+    run = workspace.submit("pydocs", samples=PYDOCS, blockSize=50)
+
+    status = run.complete(seconds=500)
+
+    assert status.result is not None
+    assert status.result.digest == expected.digest_of(PYDOCS)
+    assert status.result.uri == "file:///data/pydocs"
+    assert (status.items.total, status.items.done, status.items.failed) == (PYDOCS, PYDOCS, 0)
+    assert status.phase is Phase.COMPLETE
+    assert status.observed_generation == run.body["metadata"]["generation"]
+    assert (status.shards.total, status.shards.succeeded, status.shards.completed_indexes) == (4, 4, "0-3")
+    assert status.progress.percent == 100
+    assert status.job_ref is not None
+    assert {pod["spec"]["nodeName"] for pod in run.pods("shardwise.dev/step=work")} == {"node0", "node1"}
+    assert json.loads((workspace.folder / "pydocs" / "result.json").read_text())["digest"] == status.result.digest
+
+
+def test_the_pydocs_run_through_a_kato_server_has_the_digest_of_one_process(workspace: Workspace) -> None:
+    run = workspace.submit("rest", samples=REST, transport="Rest", blockSize=50)
+
+    status = run.complete(seconds=500)
+
+    assert status.result is not None
+    assert status.result.digest == expected.digest_of(REST)
+    assert (status.items.done, status.items.failed) == (REST, 0)
+    assert {pod["spec"]["nodeName"] for pod in run.pods("shardwise.dev/step=work")} == {"node0", "node1"}
+
+
+def test_kubectl_get_shows_how_a_run_is_doing(workspace: Workspace) -> None:
+    run = workspace.submit("shown", samples=200)
+    run.until(lambda status: status.progress.percent and not status.finished, what="progress while it works")
+
+    header, row = workspace.cluster.kubectl("get", "trun").splitlines()
+    run.complete()
+    _, end = workspace.cluster.kubectl("get", "trainingruns").splitlines()
+
+    assert header.split() == ["NAME", "PHASE", "PROGRESS", "SHARDS", "RATE", "ETA", "AGE"]
+    assert row.split()[:2] == ["shown", "Running"]
+    assert end.split()[1:4] == ["Complete", "100", "4"]
+
+
+def test_a_run_tells_its_story_in_events_and_its_children_go_with_it(workspace: Workspace) -> None:
+    run = workspace.submit("story", samples=20)
+    status = run.complete()
+
+    reasons = {event["reason"] for event in run.events()}
+    assert {"Accepted", "Complete"} <= reasons, reasons
+    assert status.is_true(ConditionType.ACCEPTED)
+
+    workspace.cluster.kubectl("delete", "trun", "story", "--cascade=foreground", "--timeout=60s")
+    left = workspace.cluster.get("jobs,configmaps,serviceaccounts,networkpolicies,pods")["items"]
+    assert [item["metadata"]["name"] for item in left if item["metadata"]["name"].startswith("story")] == []
+
+
+def test_workers_can_ask_the_api_server_for_nothing(workspace: Workspace) -> None:
+    run = workspace.submit("rightless", samples=20)
+    run.complete()
+
+    account = f"system:serviceaccount:{workspace.namespace}:rightless"
+    allowed = workspace.cluster.kubectl("auth", "can-i", "--list", f"--as={account}", "--no-headers")
+    # What every login may do: ask about itself, and discovery.
+    assert "pods" not in allowed
+    assert "secrets" not in allowed
+    assert "shardwise.dev" not in allowed
+    for pod in run.pods():
+        mounts = {mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+        assert "/var/run/secrets/kubernetes.io/serviceaccount" not in mounts

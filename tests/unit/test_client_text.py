@@ -1,0 +1,238 @@
+"""What the client commands show: numbers, tables, lines and bars, read from whatever an operator has written."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from shardwise_cli.cluster import text
+from shardwise_cli.cluster.board import Board
+from shardwise_cli.cluster.errors import UsageProblem
+from shardwise_cli.cluster.events import Changed, Gone, Listed, Lost
+from shardwise_cli.cluster.live import LineDisplay, line, picture
+from shardwise_cli.cluster.names import RESOURCES, RunName, parse
+from shardwise_cli.cluster.page import run_page
+from shardwise_cli.cluster.table import table
+from shardwise_cli.cluster.view import view
+from tests.support.client import PORTABLE, complete, condition, failed, running
+
+NOW = datetime(2026, 1, 1, 12, 10, tzinfo=UTC)
+TRAINING = RESOURCES["TrainingRun"]
+INGEST = RESOURCES["IngestRun"]
+
+
+def _run(name: str = "words", status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(PORTABLE)
+    told = {"name": name, "namespace": "here", "uid": name, "creationTimestamp": "2026-01-01T12:00:00Z"}
+    document["metadata"] = {**told, **metadata}
+    return document | ({"status": status} if status is not None else {})
+
+
+def _drawn(board: Board, *, width: int) -> list[str]:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(picture(board, width=width))
+    return stream.getvalue().splitlines()
+
+
+def _board(*documents: dict[str, Any], wanted: tuple[RunName, ...] = ()) -> Board:
+    board = Board(wanted)
+    board.take(Listed(resource=TRAINING, items=list(documents)))
+    return board
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"),
+        (0, "0s"),
+        (42.4, "42s"),
+        (200, "3m20s"),
+        (18000, "5h"),
+        (187_300, "2d4h"),
+        (-5, "0s"),
+        (86_460, "1d"),
+    ],
+)
+def test_a_duration_has_at_most_two_units(seconds: float | None, shown: str) -> None:
+    assert text.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(("number", "shown"), [(None, "?"), (0, "0"), (12_345, "12,345"), (1_250_000, "1.2M")])
+def test_a_count_stays_short(number: int | None, shown: str) -> None:
+    assert text.count(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "name"),
+    [
+        ("words", None, "words"),
+        ("trun/words", "TrainingRun", "words"),
+        ("irun/words", "IngestRun", "words"),
+        ("trainingrun.shardwise.dev/words", "TrainingRun", "words"),
+        ("IngestRuns/words", "IngestRun", "words"),
+    ],
+)
+def test_a_run_is_named_as_for_kubectl(given: str, kind: str | None, name: str) -> None:
+    assert parse(given) == RunName(kind=kind, name=name)
+
+
+@pytest.mark.parametrize("given", ["", "pod/words", "trun/", "/words", "a/b/c"])
+def test_what_names_no_run_is_refused(given: str) -> None:
+    with pytest.raises(UsageProblem, match=r"trun/"):
+        parse(given)
+
+
+def test_a_run_that_no_operator_has_seen_is_pending_and_its_page_says_so() -> None:
+    run = view(_run())
+    stream = io.StringIO()
+    Console(file=stream, width=100).print(run_page(run, now=NOW))
+
+    assert (run.phase, run.percent, run.shards, run.finished) == ("Pending", None, 8, False)
+    assert "No operator has looked at this run yet" in stream.getvalue()
+
+
+def test_a_status_of_a_newer_operator_is_read_as_far_as_it_is_known() -> None:
+    status = running(40, somethingNew={"a": 1}, phase="Hibernating")
+    status["shards"]["completedIndexes"] = "all"
+
+    run = view(_run(status=status))
+
+    assert (run.phase, run.percent, run.shards_ended) == ("Hibernating", 40, frozenset())
+
+
+def test_a_run_that_is_being_deleted_shows_that_as_its_phase() -> None:
+    assert view(_run(status=running(), deletionTimestamp="2026-01-01T12:05:00Z")).phase == "Deleting"
+
+
+@pytest.mark.parametrize(
+    ("status", "trouble"),
+    [
+        (failed(), "StoreUnavailable: nobody answers"),
+        (running(conditions=[condition("Progressing", "False", "Stalled")]), "Stalled"),
+        (running(conditions=[condition("PodsReady", "False", "ImagePullBackOff", "x")]), "ImagePullBackOff: x"),
+        (running(conditions=[condition("PodsReady", "False", "WaitingForPods", "1 of 2")]), ""),
+        (complete(), ""),
+    ],
+)
+def test_trouble_is_what_a_person_should_look_at(status: dict[str, Any], trouble: str) -> None:
+    assert view(_run(status=status)).trouble == trouble
+
+
+def test_a_table_is_aligned_and_fits_80_columns() -> None:
+    runs = [view(_run("words", running(40))), view(_run("a-longer-name", complete())), view(_run("new"))]
+
+    lines = table(runs, now=NOW)
+
+    assert lines == [
+        "KIND  NAME           PHASE     PROGRESS  SHARDS  RATE    ETA    AGE",
+        "trun  words          Running   40%       3/8     12.5/s  3m20s  10m",
+        "trun  a-longer-name  Complete  100%      8/8     12.5/s  3m20s  10m",
+        "trun  new            Pending   -         0/8     -       -      10m",
+    ]
+
+
+def test_a_wide_table_adds_engine_items_and_digest() -> None:
+    headings, row = table([view(_run("words", complete()))], now=NOW, wide=True)
+
+    assert headings.split()[8:] == ["ENGINE", "ITEMS", "FAILED", "STRATEGY", "DIGEST"]
+    assert row.split()[8:] == ["kato", "100/100", "0", "-", "sha256:1234"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_bars_fit_the_terminal_and_keep_every_number(width: int) -> None:
+    status = running(40, items={"total": 100_000, "done": 39_000, "failed": 1_000, "skipped": 0})
+
+    (drawn,) = _drawn(_board(_run("words", status)), width=width)
+
+    assert len(drawn) <= width
+    for told in ("trun/words", "Running", "40%", "40,000/100,000", "12.5/s", "ETA 3m20s", "1,000"):
+        assert told in drawn
+    assert drawn.count("━") + drawn.count("╸") >= (6 if width == 80 else 1)
+
+
+def test_what_troubles_a_run_stands_below_the_bars() -> None:
+    drawn = _drawn(_board(_run("words", failed())), width=80)
+
+    assert drawn[-1].rstrip() == "trun/words: StoreUnavailable: nobody answers"
+
+
+def test_a_line_says_what_a_log_needs() -> None:
+    assert line(view(_run("words", running(40)))) == "trun/words Running 40% 40/100 shards 3/8 12.5/s ETA 3m20s"
+    assert line(view(_run("words", complete()))) == "trun/words Complete 100% 100/100 shards 8/8"
+
+
+def test_lines_come_only_when_something_matters() -> None:
+    said: list[str] = []
+    display = LineDisplay(said.append)
+    board = Board()
+
+    for event in (
+        Listed(resource=TRAINING),
+        Changed(resource=TRAINING, item=_run("words", running(41))),
+        Changed(resource=TRAINING, item=_run("words", running(42))),
+        Changed(resource=TRAINING, item=_run("words", running(50))),
+        Lost(message="no connection\nis it up?"),
+        Lost(message="no connection\nis it up?"),
+        Listed(resource=TRAINING, items=[_run("words", running(51))]),
+        Gone(resource=TRAINING, item=_run("words", running(51))),
+    ):
+        board.take(event)
+        display.show(board)
+
+    assert [told.partition(" shards")[0] for told in said] == [
+        "no runs yet: waiting for the first (Ctrl-C leaves)",
+        "trun/words Running 41% 41/100",
+        "trun/words Running 50% 50/100",
+        "connection lost, trying again: no connection",
+        "connected again",
+        "trun/words deleted",
+    ]
+
+
+def test_a_board_is_over_when_each_named_run_has_ended_or_gone() -> None:
+    board = _board(wanted=(RunName(kind="TrainingRun", name="a"), RunName(kind="TrainingRun", name="b")))
+    seen = []
+
+    for event in (
+        Changed(resource=TRAINING, item=_run("a", complete())),
+        Changed(resource=TRAINING, item=_run("other", running())),
+        Changed(resource=TRAINING, item=_run("b", running())),
+        Gone(resource=TRAINING, item=_run("b", running())),
+    ):
+        board.take(event)
+        seen.append(board.over)
+
+    assert seen == [False, False, False, True]
+    assert not board.all_complete
+
+
+def test_a_board_does_not_wait_for_a_run_that_was_rejected() -> None:
+    rejected = {"phase": "Rejected", "conditions": [condition("Accepted", "False", "InvalidSpec", "spec.output: x")]}
+
+    board = _board(_run("a", rejected), wanted=(RunName(kind=None, name="a"),))
+
+    assert board.over
+    assert not board.all_complete
+    assert board.runs[0].trouble == "InvalidSpec: spec.output: x"
+
+
+def test_a_new_list_tells_what_went_while_nobody_watched() -> None:
+    board = _board(_run("a", running()), _run("b", running()))
+    board.take(Listed(resource=INGEST, items=[]))
+
+    board.take(Listed(resource=TRAINING, items=[_run("b", running())]))
+
+    assert [run.name for run in board.runs] == ["b"]
+    assert [run.name for run in board.deleted.values()] == ["a"]
+
+
+def test_runs_are_shown_oldest_first() -> None:
+    old = NOW - timedelta(days=1)
+    board = _board(_run("new"), _run("old", creationTimestamp=old.strftime("%Y-%m-%dT%H:%M:%SZ")))
+
+    assert [run.name for run in board.runs] == ["old", "new"]

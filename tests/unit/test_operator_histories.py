@@ -1,0 +1,363 @@
+"""Whatever watches lose, calls break or processes die on the way: a run ends as its shards decide, each step made once.
+
+The whole operator takes part (memory, observation, plan, hands, loop), on an API server and a Job controller in memory
+and in virtual time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shardwise_api import indexes
+from shardwise_api.runs import KINDS
+from shardwise_api.status import ConditionType, Phase, RunStatus
+from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunResult, ShardResult, Step
+from shardwise_operator.core.plan import plan
+from shardwise_operator.observe.run import observe
+from shardwise_operator.observe.seen import JobSeen, PodSeen, job_seen
+from shardwise_operator.shell.api import ApiError
+from shardwise_operator.shell.reconcile import STATUS_SECONDS
+from tests.support.fake_api import RUN_KINDS, Call, Refusal, forbidden, unreachable
+from tests.support.fake_cluster import World
+from tests.support.plans import T0, new_run
+from tests.support.virtual_time import clock, in_virtual_time
+
+NEVER_RETRIED = -1
+"""The fate of a shard that leaves with an exit code that is never retried; another number is how often it fails."""
+ITEMS = 10
+"""Of each shard."""
+DIGEST = "sha256:the-one"
+WATCHED = ("TrainingRun", "Job", "Pod")
+MAX_STATUS_BYTES = 100 * 1024
+CALM_SECONDS = 600
+
+
+@dataclass(kw_only=True)
+class Scenario:
+    """What is decided from the start; the history around it must not matter."""
+
+    fates: list[int]
+    per_shard: int
+    max_failed: int
+    input_is_fine: bool
+
+    def failing(self) -> set[int]:
+        return {shard for shard, fate in enumerate(self.fates) if fate > self.per_shard}
+
+    def end(self) -> Phase:
+        fine = self.input_is_fine and NEVER_RETRIED not in self.fates and len(self.failing()) <= self.max_failed
+        return Phase.COMPLETE if fine else Phase.FAILED
+
+
+class History:
+    """A world in which everything goes wrong that may, until `calm`."""
+
+    def __init__(self, scenario: Scenario, dice: Random) -> None:
+        self.scenario = scenario
+        self.dice = dice
+        self.world = World()
+        self.world.api.on_status = self._note_status
+        self.world.api.fault = self._fault
+        self.world.api.latency = lambda: dice.choice([0.0, 0.0, 0.05, 0.5])
+        self.troubled = True
+        self._attempts: Counter[int] = Counter()
+        self._fallen: set[str] = set()
+        self._queues: dict[str, list[tuple[str, dict[str, Any]]]] = {kind: [] for kind in WATCHED}
+        self._taken = 0
+        self._written: float | None = None
+        self._wrong: list[str] = []
+
+    async def run(self, steps: int) -> RunStatus:
+        shards = len(self.scenario.fates)
+        self.world.apply(
+            f"sharding={{shards: {shards}, parallelism: {self.dice.randint(1, shards)}}}",
+            f"retry={{perShard: {self.scenario.per_shard}, maxFailedShards: {self.scenario.max_failed}}}",
+        )
+        for _ in range(steps):
+            self._person()
+            self._cluster()
+            self._watches()
+            await self._operator()
+            await asyncio.sleep(self.dice.choice([0.05, 0.3, 1.0, 4.0]))
+        self.troubled = False
+        self.world.api.latency = lambda: 0.0
+        self.world.api.change("TrainingRun", "words", spec={"suspend": False})
+        end = clock() + CALM_SECONDS
+        while clock() < end and not self.world.status().finished:
+            self._cluster()
+            for kind in WATCHED:
+                self._relist(kind)
+            await asyncio.sleep(1.0)
+        for _ in range(5):
+            self._cluster()
+            for kind in WATCHED:
+                self._relist(kind)
+            await asyncio.sleep(1.0)
+        return self.world.status()
+
+    # What happens to everybody.
+
+    def _person(self) -> None:
+        if self.dice.random() < 0.05:
+            suspend = bool(self.dice.getrandbits(1))
+            self.world.api.change("TrainingRun", "words", spec={"suspend": suspend})
+        if self.dice.random() < 0.05:
+            parallelism = self.dice.randint(1, len(self.scenario.fates))
+            self.world.api.change("TrainingRun", "words", spec={"sharding": {"parallelism": parallelism}})
+
+    def _cluster(self) -> None:
+        jobs = self.world.jobs
+        jobs.sync()
+        for pod in jobs.pods():
+            luck = self.dice.random()
+            if pod["status"]["phase"] == "Pending":
+                if luck < 0.7:
+                    jobs.start(pod)
+            elif self.troubled and luck < 0.05:
+                jobs.lose(pod)
+            elif self.troubled and luck < 0.1:
+                jobs.end(pod, code=75, message='{"reason": "PeersLost", "message": "again, please"}')
+            elif luck < 0.5:
+                self._end(pod)
+            elif self.dice.random() < 0.5:
+                self._report(pod)
+        jobs.sync()
+        for pod in jobs.pods(live=False):
+            if pod["status"]["phase"] in ("Succeeded", "Failed") and self.troubled and self.dice.random() < 0.1:
+                jobs.sweep(pod)
+        for job in self.world.api.of("Job"):
+            name = job["metadata"]["name"]
+            shown = job["status"].get("conditions", [{}])[0] if "status" in job else {}
+            kept = "annotations" in job["metadata"]
+            if shown.get("type") == "Complete" and not kept and not jobs.pods(name, live=False):
+                self._fallen.add(job["metadata"]["uid"])
+
+    def _end(self, pod: dict[str, Any]) -> None:
+        step, end = pod["metadata"]["labels"]["shardwise.dev/step"], self.world.jobs.end
+        shard = int(pod["metadata"]["name"].split("-")[-2])
+        if step == Step.PREPARE:
+            if not self.scenario.input_is_fine:
+                end(pod, code=2, message='{"reason": "InvalidInput", "message": "no"}')
+                return
+            total = ITEMS * len(self.scenario.fates)
+            end(pod, message=PrepareResult(items_total=total, input_fingerprint="x").model_dump_json(by_alias=True))
+        elif step == Step.FINALIZE:
+            done = ITEMS * (len(self.scenario.fates) - len(self.scenario.failing()))
+            end(pod, message=RunResult(digest=DIGEST, items=ItemCounts(done=done)).model_dump_json(by_alias=True))
+        elif self.scenario.fates[shard] == NEVER_RETRIED:
+            end(pod, code=2, message='{"reason": "BadConfiguration", "message": "no"}')
+        elif self._attempts[shard] < self.scenario.fates[shard]:
+            self._attempts[shard] += 1
+            end(pod, code=1, message=f"attempt {self._attempts[shard]}")
+        else:
+            result = ShardResult(shard=shard, items=ItemCounts(done=ITEMS))
+            end(pod, message=result.model_dump_json(by_alias=True))
+
+    def _report(self, pod: dict[str, Any]) -> None:
+        labels = pod["metadata"]["labels"]
+        if labels["shardwise.dev/step"] == Step.WORK:
+            self.world.operator.cache.accept(
+                ProgressReport(
+                    run=labels["shardwise.dev/run-uid"], shard=int(pod["metadata"]["name"].split("-")[-2]),
+                    attempt_started=self.world.api._time(), time=self.world.api._time(),
+                    items=ItemCounts(done=self.dice.randint(0, ITEMS)),
+                )
+            )  # fmt: skip
+
+    def _watches(self) -> None:
+        for type_, kind, body in self.world.api.log[self._taken :]:
+            if kind in self._queues:
+                self._queues[kind].append((type_, body))
+        self._taken = len(self.world.api.log)
+        for kind, queue in self._queues.items():
+            if self.dice.random() < 0.1:
+                # The watch has ended; what it would have shown is lost, and the next begins with a list.
+                self._relist(kind)
+            if self.dice.random() < 0.7:
+                self.dice.shuffle(queue)
+                for type_, body in queue:
+                    for _ in range(self.dice.choice([0, 1, 1, 1, 1, 2])):
+                        self.world.operator.cache.see(kind, body, deleted=type_ == "DELETED")
+                queue.clear()
+
+    def _relist(self, kind: str) -> None:
+        self._queues[kind].clear()
+        self._taken = len(self.world.api.log)
+        cache, listed = self.world.operator.cache, self.world.api.of(kind)
+        for body in listed:
+            cache.see(kind, body)
+        for uid in set(cache.watched(kind)) - {body["metadata"]["uid"] for body in listed}:
+            cache.forget(kind, uid)
+
+    async def _operator(self) -> None:
+        if self.dice.random() < 0.05:
+            self._written = None
+            await self.world.restart()
+
+    def _fault(self, call: Call) -> Refusal | None:
+        if not self.troubled or self.dice.random() < 0.8:
+            return None
+        refused = ApiError(status=500, reason="InternalError", message="etcd has no leader")
+        error = self.dice.choice([unreachable(), forbidden("exceeded quota: q"), refused])
+        return Refusal(error=error, done_all_the_same=error.status == 0 and bool(self.dice.getrandbits(1)))
+
+    # What must hold at any time.
+
+    def _note_status(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        # Raised here, it would be one more call that fails.
+        try:
+            self._check_status(before, after)
+        except AssertionError as error:
+            self._wrong.append(f"at {clock():.1f}: {error}")
+
+    def _check_status(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        assert self._written is None or clock() - self._written >= STATUS_SECONDS
+        self._written = clock()
+        was, is_ = (RunStatus.model_validate(body.get("status", {})) for body in (before, after))
+        assert was != is_, "nothing changed"
+        assert not (is_.is_true(ConditionType.COMPLETE) and is_.is_true(ConditionType.FAILED))
+        if was.finished:
+            assert is_.model_copy(update={"observed_generation": was.observed_generation}) == was
+        for condition in is_.conditions:
+            known = was.condition(condition.type)
+            if known is not None:
+                moved = known.last_transition_time != condition.last_transition_time
+                assert moved == (known.status != condition.status), f"{known} became {condition}"
+        assert {failure.exit_code for failure in is_.failures} <= {1, 2}
+        assert is_.finished or is_.items.done >= was.items.done
+
+    def check_end(self) -> None:
+        assert self._wrong == []
+        scenario, api = self.scenario, self.world.api
+        status = self.world.status()
+        assert status.phase is scenario.end()
+        assert self.world.jobs.pods() == []
+        made = Counter(call.name for call in api.written(verb="apply", kind="Job"))
+        deleted = Counter(call.name for call in api.written(verb="delete", kind="Job"))
+        assert all(name in ("words-prepare", "words", "words-finalize") for name in made)
+        assert "words" not in deleted
+        jobs = Counter(body["metadata"]["name"] for type_, kind, body in api.log if (type_, kind) == ("ADDED", "Job"))
+        fallen = [body for type_, kind, body in api.log if (type_, kind) == ("DELETED", "Job")]
+        assert {body["metadata"]["uid"] for body in fallen} <= self._fallen
+        repeated = Counter(body["metadata"]["name"] for body in fallen)
+        if status.phase is Phase.COMPLETE:
+            assert jobs == Counter({"words-prepare": 1, "words": 1, "words-finalize": 1}) + repeated
+            assert status.result is not None
+            assert status.result.digest == DIGEST
+            assert indexes.from_text(status.shards.failed_indexes) == scenario.failing()
+            assert indexes.from_text(status.shards.completed_indexes) == (
+                set(range(len(scenario.fates))) - scenario.failing()
+            )
+            assert status.items.done == ITEMS * (len(scenario.fates) - len(scenario.failing()))
+        elif not scenario.input_is_fine:
+            assert jobs == Counter({"words-prepare": 1})
+
+
+@contextmanager
+def nothing_unexpected() -> Iterator[None]:
+    """Fail when a loop met an error that nobody thought of: it goes on, and so would the test."""
+    met: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info:
+                met.append(self.format(record))
+
+    ear, logger = Ear(), logging.getLogger("shardwise_operator")
+    logger.addHandler(ear)
+    try:
+        yield
+    finally:
+        logger.removeHandler(ear)
+    assert met == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    scenario=st.builds(
+        Scenario,
+        fates=st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, NEVER_RETRIED]), min_size=1, max_size=5),
+        per_shard=st.integers(0, 2),
+        max_failed=st.integers(0, 2),
+        input_is_fine=st.sampled_from([True, True, True, False]),
+    ),
+    seed=st.integers(0, 2**32),
+    steps=st.integers(0, 60),
+)
+def test_every_history_of_an_operator_comes_to_the_same_end(scenario: Scenario, seed: int, steps: int) -> None:
+    async def story() -> None:
+        history = History(scenario, Random(seed))
+        await history.run(steps)
+        await history.world.operator.manager.stop()
+        history.check_end()
+
+    with nothing_unexpected():
+        in_virtual_time(story())
+
+
+class TestTenThousandShards:
+    SHARDS = 10_000
+
+    def test_have_a_status_that_an_api_server_takes(self) -> None:
+        run = new_run(f"sharding={{shards: {self.SHARDS}, parallelism: 100}}", f"retry.maxFailedShards={self.SHARDS}")
+        prepared = PrepareResult(items_total=10**9, input_fingerprint="sha256:1").model_dump_json(by_alias=True)
+        jobs = [self._job(Step.PREPARE, condition="Complete", kept_message=prepared), self._work(), self._job(
+            Step.FINALIZE, condition="Complete",
+            kept_message=RunResult(digest="sha256:2", summary={"text": "x" * 3900}).model_dump_json(by_alias=True),
+        )]  # fmt: skip
+        observed = observe(
+            now=T0, run_uid="1234", jobs=jobs, pods=[self._failed_pod(shard) for shard in range(1, self.SHARDS, 2)],
+            reports={shard: self._report(shard) for shard in range(self.SHARDS)},
+        )  # fmt: skip
+        status = plan(run, observed).status
+        assert status.phase is Phase.COMPLETE
+        assert (status.shards.succeeded, status.shards.failed) == (self.SHARDS // 2, self.SHARDS // 2)
+        assert len(status.failures) == 10
+        document = status.model_dump_json(by_alias=True, exclude_none=True)
+        assert len(document.encode()) <= MAX_STATUS_BYTES
+        assert RunStatus.model_validate_json(document) == status
+
+    def _work(self) -> JobSeen:
+        condition = {"type": "Failed", "status": "True", "reason": "FailedIndexes", "message": "Job has failed indexes"}
+        seen = job_seen(
+            {
+                "metadata": {"uid": "j", "name": "words", "resourceVersion": "1",
+                             "labels": {"shardwise.dev/step": "work"}},
+                "spec": {"completions": self.SHARDS, "parallelism": 100},
+                "status": {"completedIndexes": indexes.to_text(range(0, self.SHARDS, 2)),
+                           "failedIndexes": indexes.to_text(range(1, self.SHARDS, 2)), "conditions": [condition]},
+            }
+        )  # fmt: skip
+        assert seen is not None
+        return seen
+
+    def _job(self, step: Step, **fields: Any) -> JobSeen:
+        return JobSeen(
+            uid=step, name=f"words-{step}", step=step, version="1", deleting=False, suspended=False, completions=1,
+            parallelism=1, **fields,
+        )  # fmt: skip
+
+    def _failed_pod(self, shard: int) -> PodSeen:
+        return PodSeen(
+            uid=f"p{shard}", name=f"words-{shard}-x", step=Step.WORK, shard=shard, job_uid="j", version="1",
+            deleting=False, phase="Failed", running=False, started=T0, ended=T0, exit_code=1, message="x" * 4096,
+        )  # fmt: skip
+
+    def _report(self, shard: int) -> ProgressReport:
+        return ProgressReport(
+            run="1234", shard=shard, attempt_started=T0, time=T0, items=ItemCounts(done=10**5), total=10**5
+        )
+
+
+def test_the_kinds_that_are_watched_are_those_there_are() -> None:
+    assert set(RUN_KINDS.values()) == set(KINDS)
