@@ -62,6 +62,8 @@ PROGRAMS = (HYPERKUBE, ETCD, COREDNS)
 """What a cluster is made of."""
 HELM = Program(name="helm", linker_flags=_HELM_FLAGS, package=f"{_HELM}/cmd/helm")
 """Built for who asks for it (`helm.py`): a cluster runs without."""
+KWOK = Program(name="kwok", package="sigs.k8s.io/kwok/cmd/kwok")
+"""Plays nodes and pods (`fake_nodes.py`); built for who asks for it."""
 
 
 def ensure(programs: Sequence[Program] = PROGRAMS) -> None:

@@ -11,7 +11,7 @@ from .certificates import CLIENTS
 from .settings import API_SERVER, PREFIX, Folders
 
 
-def create(folders: Folders) -> None:
+def create(folders: Folders, *, server: str = API_SERVER) -> None:
     """Write one file for every client; `admin.yaml` is for people and tests."""
     folders.kubeconfigs.mkdir(parents=True, mode=0o700)
     authority = _inline(folders.certificates / "ca.crt")
@@ -24,7 +24,7 @@ def create(folders: Folders) -> None:
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [
-                {"name": PREFIX, "cluster": {"server": API_SERVER, "certificate-authority-data": authority}},
+                {"name": PREFIX, "cluster": {"server": server, "certificate-authority-data": authority}},
             ],
             "users": [{"name": client.name, "user": user}],
             "contexts": [{"name": PREFIX, "context": {"cluster": PREFIX, "user": client.name}}],

@@ -109,7 +109,7 @@ def _mongo(image: str) -> tuple[dict[str, Any], dict[str, Any]]:
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "tmp", "mountPath": "/tmp"}],
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
     pod = {
         "automountServiceAccountToken": False,
@@ -121,7 +121,7 @@ def _mongo(image: str) -> tuple[dict[str, Any], dict[str, Any]]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
-        "volumes": [{"name": "data", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
     deployment = {
         "apiVersion": "apps/v1",

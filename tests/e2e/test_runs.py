@@ -63,7 +63,7 @@ def test_a_run_tells_its_story_in_events_and_its_children_go_with_it(workspace: 
     status = run.complete()
 
     reasons = {event["reason"] for event in run.events()}
-    assert {"Accepted", "Complete"} <= reasons, reasons
+    assert {"Accepted", "Started", "Completed"} <= reasons, reasons
     assert status.is_true(ConditionType.ACCEPTED)
 
     workspace.cluster.kubectl("delete", "trun", "story", "--cascade=foreground", "--timeout=60s")

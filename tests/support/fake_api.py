@@ -240,8 +240,9 @@ class FakeApi(Api):
         return self.put(path, after)
 
     def _delete(self, path: str, known: Document, body: Document) -> Document:
-        if (uid := body.get("preconditions", {}).get("uid")) not in (None, known["metadata"]["uid"]):
-            raise ApiError(status=409, reason="Conflict", message=f"the UID in the precondition ({uid}) does not match")
+        for key, value in body.get("preconditions", {}).items():
+            if known["metadata"][key] != value:
+                raise ApiError(status=409, reason="Conflict", message=f"Precondition failed: {key} is not {value}")
         assert body.get("propagationPolicy") == "Background"
         self.remove(path)
         return {"kind": "Status", "status": "Success"}

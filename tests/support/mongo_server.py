@@ -71,7 +71,7 @@ def build() -> Path:
                     "dependency:copy-dependencies",
                     f"-DoutputDirectory={made}",
                 ],
-                ["javac", "-cp", f"{made}/*", "-d", str(made), str(_SOURCES / "Main.java")],
+                ["javac", "-cp", f"{made}/*", "-d", str(made), *map(str, _SOURCES.glob("*.java"))],
             ):
                 subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         except subprocess.CalledProcessError as error:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from hypothesis import Phase as Doing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +41,7 @@ DIGEST = "sha256:the-one"
 WATCHED = ("TrainingRun", "Job", "Pod")
 MAX_STATUS_BYTES = 100 * 1024
 CALM_SECONDS = 600
+SLOWEST = 0.5
 
 
 @dataclass(kw_only=True)
@@ -68,7 +70,7 @@ class History:
         self.world = World()
         self.world.api.on_status = self._note_status
         self.world.api.fault = self._fault
-        self.world.api.latency = lambda: dice.choice([0.0, 0.0, 0.05, 0.5])
+        self.world.api.latency = lambda: dice.choice([0.0, 0.0, 0.05, SLOWEST])
         self.troubled = True
         self._attempts: Counter[int] = Counter()
         self._fallen: set[str] = set()
@@ -139,7 +141,8 @@ class History:
             name = job["metadata"]["name"]
             shown = job["status"].get("conditions", [{}])[0] if "status" in job else {}
             kept = "annotations" in job["metadata"]
-            if shown.get("type") == "Complete" and not kept and not jobs.pods(name, live=False):
+            there = any(pod["status"]["phase"] == "Succeeded" for pod in jobs.pods(name, live=False))
+            if shown.get("type") == "Complete" and not kept and not there:
                 self._fallen.add(job["metadata"]["uid"])
 
     def _end(self, pod: dict[str, Any]) -> None:
@@ -218,10 +221,12 @@ class History:
         try:
             self._check_status(before, after)
         except AssertionError as error:
-            self._wrong.append(f"at {clock():.1f}: {error}")
+            self._wrong.append(f"at {clock():.1f}: {error or repr(error)}")
 
     def _check_status(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        assert self._written is None or clock() - self._written >= STATUS_SECONDS
+        # Sent a second apart; a slow way may bring two closer together.
+        late = self._written is None or clock() - self._written >= STATUS_SECONDS - SLOWEST
+        assert late, "two statuses within a second"
         self._written = clock()
         was, is_ = (RunStatus.model_validate(body.get("status", {})) for body in (before, after))
         assert was != is_, "nothing changed"
@@ -237,7 +242,7 @@ class History:
         assert is_.finished or is_.items.done >= was.items.done
 
     def check_end(self) -> None:
-        assert self._wrong == []
+        assert self._wrong == [], "; ".join(self._wrong)
         scenario, api = self.scenario, self.world.api
         status = self.world.status()
         assert status.phase is scenario.end()
@@ -282,7 +287,8 @@ def nothing_unexpected() -> Iterator[None]:
     assert met == []
 
 
-@settings(max_examples=25, deadline=None)
+# A history is not made shorter than it was found: that takes minutes, and the seed tells it all.
+@settings(max_examples=25, deadline=None, phases=[Doing.explicit, Doing.generate])
 @given(
     scenario=st.builds(
         Scenario,

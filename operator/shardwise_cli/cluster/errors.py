@@ -62,7 +62,8 @@ def explain(*, code: int, answer: Any, verb: str, resource: str, name: str | Non
         where = f"-n {namespace}" if namespace else "--all-namespaces"
         return ApiError(
             f"not allowed to {verb} {resource}{scope}: {message}\n"
-            f"ask for a role with verb `{verb}` on `{resource}`; to check: kubectl auth can-i {verb} {resource} {where}",
+            f"ask for a role with verb `{verb}` on `{resource}`; to check: "
+            f"kubectl auth can-i {verb} {resource} {where}",
             code=code,
         )
     if code == 404 and not status:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
@@ -18,6 +19,7 @@ from .kubeconfig import Wish, locate
 
 F = TypeVar("F", bound=Callable[..., Any])
 _COMPLETION_SECONDS = 3
+_EXIT_TERMINATED = 143
 
 
 def cluster_options(command: F) -> F:
@@ -57,6 +59,10 @@ def on_cluster(
     """
 
     async def connected() -> int:
+        # Ended by its end, also on SIGTERM: the credentials' temporary files have to go.
+        task = asyncio.current_task()
+        if task is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with connect(locate(wish)) as client:
             return await work(client)
 
@@ -64,6 +70,8 @@ def on_cluster(
         sys.exit(asyncio.run(connected()))
     except ClientError as error:
         fail(str(error), error.exit_code)
+    except asyncio.CancelledError:
+        sys.exit(_EXIT_TERMINATED)
     except KeyboardInterrupt:
         told = interrupted() if callable(interrupted) else interrupted
         fail(told or "interrupted", EXIT_INTERRUPTED)

@@ -65,6 +65,8 @@ def _document(run: Run, *, step: Step, document: RunDocument) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(run, name=child_name(run=run.metadata.name, step=step), labels={Labels.STEP: step.value}),
+        "metadata": _metadata(
+            run, name=child_name(run=run.metadata.name, step=step), labels={Labels.STEP.value: step.value}
+        ),
         "data": {DOCUMENT_KEY: document.model_dump_json(by_alias=True, exclude_none=True)},
     }

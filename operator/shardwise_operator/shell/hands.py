@@ -66,9 +66,10 @@ class Hands:
         """Write a step's termination message down on its Job: pods go with their node."""
         await self._merge(run, job, {"metadata": {"annotations": {Annotations.MESSAGE.value: message}}})
 
-    async def delete_job(self, run: Run, job: JobSeen) -> None:
-        """Delete a Job with its pods."""
-        await self._delete(_job_path(run, job.name), job.uid)
+    async def delete_job(self, run: Run, job: JobSeen, *, if_unchanged: bool = False) -> None:
+        """Delete a Job with its pods; `if_unchanged`: only if it is still what was seen."""
+        version = {"resourceVersion": job.version} if if_unchanged else {}
+        await self._delete(_job_path(run, job.name), {"uid": job.uid, **version})
 
     async def _ensure(self, run: Run, action: EnsureJob, job: JobSeen | None) -> None:
         if job is None:
@@ -127,14 +128,14 @@ class Hands:
 
     async def _delete_run(self, run: Run) -> None:
         path = object_path(kind=run.kind, namespace=run.metadata.namespace, name=run.metadata.name)
-        await self._delete(path, run.metadata.uid)
+        await self._delete(path, {"uid": run.metadata.uid or ""})
 
-    async def _delete(self, path: str, uid: str | None) -> None:
+    async def _delete(self, path: str, preconditions: dict[str, str]) -> None:
         self._fence()
         try:
-            await self._api.delete(path, {"propagationPolicy": "Background", "preconditions": {"uid": uid}})
+            await self._api.delete(path, {"propagationPolicy": "Background", "preconditions": preconditions})
         except ApiError as error:
-            # Another one has the name by now: this one is gone.
+            # Another one has the name by now and this one is gone; or it has changed, and is looked at again.
             if error.status != _CONFLICT:
                 raise
 

@@ -73,6 +73,7 @@ class RunLoop:
         self._obstacle: Trouble | None = None
         self._failures = 0
         self._written = -STATUS_SECONDS
+        self._unwritten = 0
         self._fetched = False
         self._asked_events = -EVENTS_SECONDS
         self._from_events: tuple[str, Trouble | None] | None = None
@@ -209,7 +210,8 @@ class RunLoop:
                 pods = cache.pods(self._uid)
                 if awaited_message(job, pods) and job.condition == "Complete":
                     log.warning("run %s: what %s left is lost with its pod; it is repeated", self._uid, job.name)
-                    await self._hands.delete_job(run, job)
+                    # Unchanged: what it left may have been written down, and that not been shown yet.
+                    await self._hands.delete_job(run, job, if_unchanged=True)
                     continue
             message = message_of(job, pods)
             if job.step in KEEP_MESSAGES and job.condition and job.kept_message is None and message is not None:
@@ -271,12 +273,16 @@ class RunLoop:
         try:
             answer = await self._tools.api.replace(f"{path}/status", document)
         except ApiError as error:
-            if error.status not in (404, 409):
-                raise
-            # Somebody changed the run meanwhile: look again at what it is now.
+            # Somebody changed the run meanwhile, or the answer alone was lost: look again at what it is now.
             self._fetched = False
+            if error.status not in (404, 409):
+                # Less and less often, whatever wakes the loop meanwhile.
+                self._unwritten += 1
+                self._written += _pause(self._unwritten) - STATUS_SECONDS
+                raise
             self._wake.set()
             return STATUS_SECONDS
+        self._unwritten = 0
         metrics.STATUS_UPDATES.inc()
         self._status = status
         self._tools.cache.see_run(answer)
