@@ -25,21 +25,23 @@ test-unit: $(VENV)/.dev ## Run the tests that need no server
 test-e2e: $(VENV)/.dev ## Run the tests that need a cluster: KUBECONFIG's, or our own as root
 	$(BIN)/python -m pytest -m e2e $(PYTEST_ARGS)
 
-verify: $(VENV)/.dev ## Check format, lint, types, import arrows, generated CRDs and the chart
+verify: $(VENV)/.dev ## Check format, lint, types, import arrows, generated CRDs and reference, and the chart
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p shardwise_api -p shardwise_operator -p shardwise_cli -p shardwise_jobs
 	$(BIN)/mypy tests benchmarks images
 	$(BIN)/lint-imports
 	$(BIN)/python -m shardwise_api.crdgen --check
+	$(BIN)/python -m shardwise_api.refgen --check
 	helm=$$($(BIN)/python -m tests.cluster helm) && "$$helm" lint --strict --quiet charts/shardwise
 
 format: $(VENV)/.dev ## Format and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generate: $(VENV)/.dev ## Write the CRDs from the models, for kubectl and for the chart
+generate: $(VENV)/.dev ## Write CRDs and API reference from the models, for kubectl, the chart and people
 	$(BIN)/python -m shardwise_api.crdgen
+	$(BIN)/python -m shardwise_api.refgen
 
 bench-kato: $(VENV)/.dev ## Compare KATO's transports and stores side by side; JSON on standard output
 	@$(BIN)/python -m benchmarks.kato

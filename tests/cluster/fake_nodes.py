@@ -1,4 +1,4 @@
-"""A Kubernetes without machines: a real control plane, and KWOK that plays nodes and pods, for runs of a thousand shards.
+"""A Kubernetes without machines: a real control plane, with nodes and pods that KWOK plays, for a thousand shards.
 
 It needs no root, listens on loopback ports of its own, keeps all its files in one temporary folder, and has nothing in
 common with the two-node cluster but the built programs. Whoever starts it may be killed at any moment: the kernel then
@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from .components import Component
 from .errors import ClusterError
 from .settings import CONTROL_PLANE, SERVICE_RANGE, SOURCES, Folders
 
+PROGRAMS = (builds.HYPERKUBE, builds.ETCD, builds.KWOK)
 NODES = 4
 PODS_PER_NODE = 1_000
 _START_SECONDS = 120.0
@@ -112,7 +113,7 @@ def fake_nodes() -> Iterator[FakeNodes]:
     Raises:
         ClusterError: a program can't be built, or did not come up.
     """
-    builds.ensure([builds.HYPERKUBE, builds.ETCD, builds.KWOK])
+    builds.ensure(PROGRAMS)
     with _folder() as root:
         folders = Folders(root)
         folders.logs.mkdir()
@@ -136,7 +137,9 @@ def fake_nodes() -> Iterator[FakeNodes]:
 @contextmanager
 def _folder() -> Iterator[Path]:
     root = Path(tempfile.mkdtemp(prefix="shardwise-fake-"))
-    with subprocess.Popen(["sh", "-c", _REMOVER, "sh", str(root)], stdin=subprocess.PIPE, start_new_session=True) as remover:
+    with subprocess.Popen(
+        ["sh", "-c", _REMOVER, "sh", str(root)], stdin=subprocess.PIPE, start_new_session=True
+    ) as remover:
         # At the end of the block its input is closed, and it is waited for.
         yield root
         assert remover.stdin is not None
@@ -154,18 +157,13 @@ class _Ports:
 
     @classmethod
     def free(cls) -> _Ports:
-        names = list(cls.__dataclass_fields__)
-        # All held at once, so that they differ.
-        held = [socket.create_server(("127.0.0.1", 0)) for _ in names]
-        try:
-            return cls(**{name: one.getsockname()[1] for name, one in zip(names, held, strict=True)})
-        finally:
-            for one in held:
-                one.close()
+        names = [one.name for one in fields(cls)]
+        return cls(**dict(zip(names, free_ports(len(names)), strict=True)))
 
 
 def free_ports(count: int) -> list[int]:
     """Return loopback ports that nobody listened on just now."""
+    # All held at once, so that they differ.
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [one.getsockname()[1] for one in held]
@@ -275,7 +273,7 @@ def _controller_manager(folders: Folders, ports: _Ports) -> Component:
 
 
 def _scheduler(folders: Folders, ports: _Ports) -> Component:
-    command = (
+    command: tuple[str | Path, ...] = (
         folders.programs / "kube-scheduler",
         *_identity(folders, "scheduler"),
         f"--secure-port={ports.scheduler}",
@@ -284,7 +282,7 @@ def _scheduler(folders: Folders, ports: _Ports) -> Component:
 
 
 def _kwok(folders: Folders, ports: _Ports) -> Component:
-    command = (
+    command: tuple[str | Path, ...] = (
         builds.KWOK.built,
         f"--kubeconfig={folders.admin_kubeconfig}",
         f"--config={SOURCES / 'kwok.yaml'}",

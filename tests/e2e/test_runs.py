@@ -23,7 +23,7 @@ def test_the_pydocs_run_over_both_nodes_has_the_digest_of_one_process(workspace:
 
     assert status.result is not None
     assert status.result.digest == expected.digest_of(PYDOCS)
-    assert status.result.uri == "file:///data/pydocs"
+    assert status.result.uri == "file:///data/pydocs/summary.json"
     assert (status.items.total, status.items.done, status.items.failed) == (PYDOCS, PYDOCS, 0)
     assert status.phase is Phase.COMPLETE
     assert status.observed_generation == run.body["metadata"]["generation"]
@@ -31,7 +31,7 @@ def test_the_pydocs_run_over_both_nodes_has_the_digest_of_one_process(workspace:
     assert status.progress.percent == 100
     assert status.job_ref is not None
     assert {pod["spec"]["nodeName"] for pod in run.pods("shardwise.dev/step=work")} == {"node0", "node1"}
-    assert json.loads((workspace.folder / "pydocs" / "result.json").read_text())["digest"] == status.result.digest
+    assert json.loads((workspace.folder / "pydocs" / "summary.json").read_text())["digest"] == status.result.digest
 
 
 def test_the_pydocs_run_through_a_kato_server_has_the_digest_of_one_process(workspace: Workspace) -> None:

@@ -13,11 +13,11 @@ from shardwise_api.runs import Run
 from shardwise_api.wire import ExitCode, Step
 
 from ..core.actions import EnsureJob
-from .names import CONTAINER, Labels, child_name, owner, run_labels
+from .names import CONTAINER, KUEUE, Labels, child_name, owner, run_labels
 from .pod import pod_spec
 from .settings import ChildSettings
 
-KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+KUEUE_QUEUE = f"{KUEUE}queue-name"
 ONE_STEP = Retry(per_shard=1)
 """Prepare and finalize are one worker each; what a retry may mend gets one more, after the worker's own."""
 
@@ -25,7 +25,7 @@ ONE_STEP = Retry(per_shard=1)
 def job(run: Run, *, action: EnsureJob, settings: ChildSettings) -> dict[str, Any]:
     """Return the Job of a step."""
     name = child_name(run=run.metadata.name, step=action.step)
-    labels = {**run_labels(run), Labels.STEP.value: action.step.value}
+    labels = {**run_labels(run, step=action.step), Labels.STEP.value: action.step.value}
     retry = run.spec.retry if action.step is Step.WORK else ONE_STEP
     return {
         "apiVersion": "batch/v1",

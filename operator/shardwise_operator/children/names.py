@@ -9,6 +9,7 @@ from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 
 CONTAINER = "worker"
+KUEUE = "kueue.x-k8s.io/"
 GROUP = "shardwise.dev"
 VERSION = "v1alpha1"
 
@@ -36,10 +37,11 @@ def child_name(*, run: str, step: Step) -> str:
     return run if step is Step.WORK else f"{run}-{step}"
 
 
-def run_labels(run: Run) -> dict[str, str]:
-    """Return the labels that all children of a run have, its own ones (Kueue's, say) before ours."""
+def run_labels(run: Run, *, step: Step | None = None) -> dict[str, str]:
+    """Return the labels of a run's children, its own ones before ours; Kueue's are for the Job with the shards only."""
+    own = run.spec.worker.labels.items()
     return {
-        **run.spec.worker.labels,
+        **{key: value for key, value in own if step is Step.WORK or not key.startswith(KUEUE)},
         Labels.MANAGED_BY.value: "shardwise",
         Labels.PART_OF.value: "shardwise",
         Labels.RUN.value: run.metadata.name,

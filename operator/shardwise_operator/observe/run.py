@@ -58,6 +58,14 @@ def awaited_message(job: JobSeen, pods: Collection[PodSeen]) -> bool:
     return bool(job.condition) and not job.deleting and message_of(job, pods) is None
 
 
+def uncounted(job: JobSeen, pods: Collection[PodSeen]) -> bool:
+    """Say whether the work step has ended and what some of its shards left is not to be seen (yet)."""
+    if job.step is not Step.WORK or not job.condition or job.deleting:
+        return False
+    seen = {pod.shard for pod in pods if pod.job_uid == job.uid and pod.exit_code == 0}
+    return not seen >= indexes.from_text(job.completed)
+
+
 def _view(job: JobSeen, pods: list[PodSeen], *, held: bool) -> JobView:
     message = message_of(job, pods)
     starts = [pod.started for pod in pods if pod.started is not None]

@@ -25,7 +25,7 @@ from ..core.happenings import happenings
 from ..core.observed import Trouble
 from ..core.plan import plan
 from ..core.rejection import rejected
-from ..observe.run import awaited_message, message_of, observe
+from ..observe.run import awaited_message, message_of, observe, uncounted
 from . import metrics, obstacles
 from .api import Api, ApiError
 from .cache import Cache
@@ -43,6 +43,8 @@ SETTLE_SECONDS = 0.2
 """Between two looks: what arrives together is looked at together."""
 EVENTS_SECONDS = 10.0
 LONGEST_BACKOFF_SECONDS = 30.0
+PAGE = "500"
+"""Pods listed at once: of ten thousand shards the answer would take all memory."""
 KEEP_MESSAGES = (Step.PREPARE, Step.FINALIZE)
 
 
@@ -75,6 +77,7 @@ class RunLoop:
         self._written = -STATUS_SECONDS
         self._unwritten = 0
         self._fetched = False
+        self._counted: str | None = None
         self._asked_events = -EVENTS_SECONDS
         self._from_events: tuple[str, Trouble | None] | None = None
         self.busy_since: float | None = None
@@ -205,6 +208,10 @@ class RunLoop:
             return
         for job in cache.jobs(self._uid):
             pods = cache.pods(self._uid)
+            if job.uid != self._counted and uncounted(job, pods):
+                # Of a thousand shards the last ends may be shown after the Job's. Once: a pod may be gone for good.
+                await self._refresh_pods(run)
+                self._counted = job.uid
             if awaited_message(job, pods):
                 await self._refresh_pods(run)
                 pods = cache.pods(self._uid)
@@ -218,11 +225,15 @@ class RunLoop:
                 await self._hands.keep_message(run, job, message)
 
     async def _refresh_pods(self, run: Run) -> None:
-        listed = await self._tools.api.get(
-            pods_path(run.metadata.namespace), params={"labelSelector": f"shardwise.dev/run-uid={self._uid}"}
-        )
-        for pod in listed.get("items", []):
-            self._tools.cache.see_pod(pod)
+        page = {"labelSelector": f"shardwise.dev/run-uid={self._uid}", "limit": PAGE}
+        while True:
+            listed = await self._tools.api.get(pods_path(run.metadata.namespace), params=page)
+            for pod in listed.get("items", []):
+                self._tools.cache.see_pod(pod)
+            following = listed.get("metadata", {}).get("continue")
+            if not following:
+                return
+            page["continue"] = following
 
     async def _explanation(self, run: Run, now: datetime) -> Trouble | None:
         cache = self._tools.cache
@@ -283,6 +294,8 @@ class RunLoop:
             self._wake.set()
             return STATUS_SECONDS
         self._unwritten = 0
+        # Counted anew from its end: it may have been long on its way to a busy API server, and the next one isn't.
+        self._written = self._tools.clock()
         metrics.STATUS_UPDATES.inc()
         self._status = status
         self._tools.cache.see_run(answer)
