@@ -46,7 +46,7 @@ SHARDS = 1_000
 STATUS_BYTES = 100 * 1024
 LONGEST_SECONDS = 600.0
 # Long enough for all workers to run at once, and then to report for a while.
-WORK_SECONDS = 90
+WORK_SECONDS = 75
 REPORT_SECONDS = 30.0
 STATUS_UPDATE = "update trainingruns/status"
 

@@ -111,7 +111,9 @@ class Load:
     ) -> None:  # fmt: skip
         started = datetime.now(UTC)
         await asyncio.sleep(delay)
+        taken = EVERY_SECONDS
         for turn in range(int(self.seconds / EVERY_SECONDS)):
+            await asyncio.sleep(max(0.0, EVERY_SECONDS - taken))
             began = time.monotonic()
             done = min(turn + 1, shard + 1)
             report = ProgressReport(
@@ -133,7 +135,6 @@ class Load:
             self._latencies.append(taken)
             if answer.status == 204:
                 self._accepted[shard] = done
-            await asyncio.sleep(max(0.0, EVERY_SECONDS - taken))
 
     def _lateness(self) -> float | None:
         """Return how long after the last report the status holds them all; None and a problem if it does not."""

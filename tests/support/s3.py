@@ -71,12 +71,12 @@ class S3Server:
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
-    """Run a server."""
+def s3_server(*, address: str = "127.0.0.1") -> Iterator[S3Server]:
+    """Run a server on a free port of one of the machine's own addresses."""
     command = Path(sys.executable).parent / "moto_server"
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            leashed(str(command), "-H", "127.0.0.1", "-p", "0"),
+            leashed(str(command), "-H", address, "-p", "0"),
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
