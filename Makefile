@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test test-unit test-e2e verify format generate bench-kato images images-load clean
+.PHONY: help setup demo test test-unit test-e2e verify format generate bench-kato bench-operator images images-load clean
 .PHONY: cluster-up cluster-down cluster-status cluster-kubeconfig kind-up kind-down
 
 help: ## Show this list
@@ -17,7 +17,7 @@ demo: $(VENV)/.run ## Train KATO patterns on real text, here, with a result and 
 	$(BIN)/shardwise run examples/kato-pydocs.yaml --resume
 
 test: $(VENV)/.dev ## Run all tests; as root, those on a cluster too, which it brings up and removes
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m tests $(PYTEST_ARGS)
 
 test-unit: $(VENV)/.dev ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
@@ -45,6 +45,9 @@ generate: $(VENV)/.dev ## Write CRDs and API reference from the models, for kube
 
 bench-kato: $(VENV)/.dev ## Compare KATO's transports and stores side by side; JSON on standard output
 	@$(BIN)/python -m benchmarks.kato
+
+bench-operator: $(VENV)/.dev ## Run 1,000 shards on fake nodes and measure the operator; JSON on standard output
+	@$(BIN)/python -m benchmarks.operator
 
 images: $(VENV)/.dev ## Build the images of operator, worker and KATO server with docker or buildah
 	@$(BIN)/python -m images build

@@ -23,6 +23,7 @@ environment (the chart sets all of them):
   SHARDWISE_NAMESPACE           own namespace: the Lease is there
   SHARDWISE_WATCH_NAMESPACES    namespaces to look after, comma separated; empty: all
   SHARDWISE_LEASE               name of the Lease (shardwise-operator)
+  SHARDWISE_LISTEN              address to listen on (all)
   POD_NAME, POD_IP              this replica
   SHARDWISE_LOG_LEVEL           DEBUG, INFO, WARNING (INFO)
 It answers /healthz, /readyz and /metrics on port 8080, and takes progress reports on port 8090.

@@ -41,7 +41,8 @@ def test_a_run_survives_its_leader_and_the_other_replica_takes_over(workspace: W
 
 def test_both_replicas_say_that_they_are_well_and_one_that_it_leads(two: Installed) -> None:
     def leaders() -> list[str]:
-        texts = [two.cluster.kubectl("get", "--raw", _metrics(pod["metadata"]["name"])) for pod in two.operator_pods()]
+        names = [pod["metadata"]["name"] for pod in two.operator_pods() if "deletionTimestamp" not in pod["metadata"]]
+        texts = [two.cluster.try_kubectl("get", "--raw", _metrics(name)).stdout for name in names]
         return sorted(line for text in texts for line in text.splitlines() if line.startswith("shardwise_leader "))
 
     eventually(lambda: leaders() == ["shardwise_leader 0.0", "shardwise_leader 1.0"], seconds=30, what="one leads")

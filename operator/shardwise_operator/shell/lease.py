@@ -20,13 +20,13 @@ from typing import Any
 
 from .api import Api, ApiError
 
-LEASE_DURATION = 8.0
+LEASE_DURATION = 5.0
 """Seconds that a lease must have stood still before somebody else takes it."""
-RENEW_DEADLINE = 5.0
+RENEW_DEADLINE = 3.0
 """Seconds after its last renewal at which a leader stops leading."""
-RENEW_EVERY = 2.0
+RENEW_EVERY = 1.0
 """Seconds between renewals, and between looks of those who wait."""
-CALL_SECONDS = 2.0
+CALL_SECONDS = 1.2
 """Seconds for one call: one that hangs must leave time for another before the deadline."""
 
 log = logging.getLogger(__name__)

@@ -83,8 +83,8 @@ class Process:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop."""
         runners = [
-            await _serve(self._health().application(), self._settings.health_port),
-            await _serve(self._progress_server().application(), self._settings.progress_port),
+            await _serve(self._health().application(), host=self._settings.listen, port=self._settings.health_port),
+            await _serve(self._progress_server().application(), host=self._settings.listen, port=self._settings.progress_port),
         ]
         parts = [
             self._part("watches", self._watch(stop)),
@@ -218,9 +218,8 @@ def _watched(settings: Settings) -> tuple[Watched, ...]:
     )
 
 
-async def _serve(application: web.Application, port: int) -> web.AppRunner:
+async def _serve(application: web.Application, *, host: str | None, port: int) -> web.AppRunner:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
-    # All addresses: kubelet's probes and the workers come from outside the pod.
-    await web.TCPSite(runner, host=None, port=port).start()
+    await web.TCPSite(runner, host=host, port=port).start()
     return runner

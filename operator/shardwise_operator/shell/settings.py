@@ -28,6 +28,8 @@ class Settings:
     lease: str = "shardwise-operator"
     pod_name: str = field(default_factory=lambda: os.uname().nodename)
     pod_ip: str = "127.0.0.1"
+    listen: str | None = None
+    """Address of both servers; None: all, as probes and workers come from outside the pod."""
     log_level: str = "INFO"
     health_port: int = HEALTH_PORT
     progress_port: int = PROGRESS_PORT
@@ -56,6 +58,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         lease=environment.get("SHARDWISE_LEASE") or "shardwise-operator",
         pod_name=environment.get("POD_NAME") or os.uname().nodename,
         pod_ip=environment.get("POD_IP") or "127.0.0.1",
+        listen=environment.get("SHARDWISE_LISTEN") or None,
         log_level=(environment.get("SHARDWISE_LOG_LEVEL") or "INFO").upper(),
         health_port=int(environment.get("SHARDWISE_HEALTH_PORT") or HEALTH_PORT),
         progress_port=int(environment.get("SHARDWISE_PROGRESS_PORT") or PROGRESS_PORT),

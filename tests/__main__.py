@@ -1,0 +1,67 @@
+"""All tests, as `make test` runs them: those on a cluster beside those without, as the first mostly wait.
+
+What the second half says is shown as a whole at its end, so that the two can be read. `python -m pytest` runs tests
+one after the other, all or some, as always.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import IO
+
+_POLL_SECONDS = 0.5
+_NOTHING_COLLECTED = 5
+_HALVES = {"on a cluster": ("-m", "e2e", "-v", "--durations=15"), "without a cluster": ("-m", "not e2e", "-q")}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run both halves; 0 when all of both went well."""
+    with tempfile.TemporaryFile("w+") as said:
+        halves = {
+            name: _start([*options, *arguments], said=None if name == "on a cluster" else said)
+            for name, options in _HALVES.items()
+        }
+
+        def stop(number: int, _frame: FrameType | None) -> None:
+            for half in halves.values():
+                half.send_signal(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+        shown = False
+        while any(half.poll() is None for half in halves.values()):
+            if not shown and halves["without a cluster"].poll() is not None:
+                shown = True
+                _show(said)
+            time.sleep(_POLL_SECONDS)
+        if not shown:
+            _show(said)
+    codes = {name: half.wait() for name, half in halves.items()}
+    for name, code in codes.items():
+        print(f"tests {name}: {'passed' if code == 0 else f'exit code {code}'}")
+    return max((code for code in codes.values() if code != _NOTHING_COLLECTED), key=abs, default=_NOTHING_COLLECTED)
+
+
+def _start(options: Sequence[str], *, said: IO[str] | None) -> subprocess.Popen[bytes]:
+    # In a session of its own, so that a Ctrl-C reaches each half once, through us.
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options],
+        stdout=said,
+        stderr=said and subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def _show(said: IO[str]) -> None:
+    said.seek(0)
+    print(f"\n{said.read()}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
