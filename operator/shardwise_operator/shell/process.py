@@ -84,7 +84,9 @@ class Process:
         """Work until told to stop."""
         runners = [
             await _serve(self._health().application(), host=self._settings.listen, port=self._settings.health_port),
-            await _serve(self._progress_server().application(), host=self._settings.listen, port=self._settings.progress_port),
+            await _serve(
+                self._progress_server().application(), host=self._settings.listen, port=self._settings.progress_port
+            ),
         ]
         parts = [
             self._part("watches", self._watch(stop)),
