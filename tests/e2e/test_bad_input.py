@@ -79,7 +79,7 @@ def test_a_missing_secret_is_named_and_the_run_goes_on_once_it_is_there(workspac
     assert workspace.mongo not in str(workspace.cluster.get("jobs,configmaps")["items"])
 
 
-def test_a_missing_image_is_named_and_the_run_goes_on_with_another_name(workspace: Workspace) -> None:
+def test_a_missing_image_is_named(workspace: Workspace) -> None:
     manifest = workspace.manifest("image", samples=SAMPLES)
     manifest["spec"]["worker"]["image"] = "shardwise.test/nowhere:1"
     run = workspace.apply(manifest)
