@@ -26,6 +26,8 @@ TIMEOUT_SECONDS = 3.0
 _FIRST_BACKOFF_SECONDS = 2.0
 _LONGEST_BACKOFF_SECONDS = 3.0
 _LAST_BACKOFF_SECONDS = 0.5
+_DICE = random.Random()
+"""Its own: what a thread draws must not show in what anybody else draws."""
 _FINAL = frozenset(
     {HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_FOUND}
 )
@@ -104,7 +106,7 @@ class HttpSink:
         self._failed_in_a_row += 1
         longest = min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(self._failed_in_a_row - 1, 10))
         asked = min(asked, _LONGEST_BACKOFF_SECONDS)
-        return _Outcome(again=again, asked=asked, pause=max(asked, random.uniform(longest / 2, longest)))
+        return _Outcome(again=again, asked=asked, pause=max(asked, _DICE.uniform(longest / 2, longest)))
 
     def _answered(self, report: bytes) -> tuple[int, float, str]:
         parts = urlsplit(self._url)
