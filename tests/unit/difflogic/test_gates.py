@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_jobs.engines.difflogic.gates import (
+    F64,
     FORMS,
     TRUTH,
     collapse,
@@ -150,7 +151,7 @@ def test_example_b_equal_logits_say_one_half_to_everything(a: float, b: float) -
 
 
 class TestExampleC:
-    LOGITS = 0.1 * np.arange(16)
+    LOGITS: F64 = 0.1 * np.arange(16, dtype=np.float64)
     TOLD = (
         ".012820352852 .009407670017 .014343381578 .010036776080 -.000154359341 -.007273187421 -.002150929998 "
         "-.011052273142 .021341595724 .012990285842 .023139134443 .012630928458 -.011070683903 -.028042111465 "

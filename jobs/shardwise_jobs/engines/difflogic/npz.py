@@ -27,9 +27,10 @@ def read_arrays(path: Path) -> dict[str, Array]:
     arrays = {}
     name = ""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise BadInput(f"{path}: a single array, not an npz file")
+        opened = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise BadInput(f"{path}: a single array, not an npz file")
+        with opened as stored:
             for name in stored.files:
                 arrays[name] = stored[name]
     except OSError as error:
