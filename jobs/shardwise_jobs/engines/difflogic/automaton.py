@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from .wiring import PATCH
 Number = TypeVar("Number", bound=np.generic)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Automaton:
     """Circuits without their parameters.
 
@@ -60,6 +61,16 @@ class Automaton:
         """Gates per layer of the update circuit."""
         return tuple(wires.shape[1] for wires in self.update_wires)
 
+    @cached_property
+    def perceive_rows(self) -> Ints:
+        """Wires (2, gates) of a kernel as numbers of rows: the 9 places first, then the output of each gate."""
+        return _rows(self.perceive_wires, PATCH)
+
+    @cached_property
+    def update_rows(self) -> Ints:
+        """Wires (2, gates) of the update circuit as numbers of rows: features first, then the output of each gate."""
+        return _rows(self.update_wires, self.features)
+
     @property
     def features(self) -> int:
         """Inputs of the update circuit."""
@@ -93,6 +104,7 @@ class Automaton:
         return np.concatenate([layer.reshape(-1, layer.shape[-1]) for layer in (*perceive, *update)])
 
 
+@cache
 def neighbours(*, height: int, width: int, periodic: bool) -> Ints:
     """Return which cell stands at each place of each cell's neighbourhood, (9, cells + 1), cells row by row.
 
@@ -107,7 +119,18 @@ def neighbours(*, height: int, width: int, periodic: bool) -> Ints:
         inside = (there_y >= 0) & (there_y < height) & (there_x >= 0) & (there_x < width)
         number = (there_y % height) * width + there_x % width
         table[place, :cells] = number if periodic else np.where(inside, number, cells)
+    # Everyone is given the same.
+    table.setflags(write=False)
     return table
+
+
+def _rows(layers: Sequence[Ints], inputs: int) -> Ints:
+    absolute, start = [], 0
+    for wires in layers:
+        absolute.append(wires + start)
+        start += inputs
+        inputs = wires.shape[1]
+    return np.ascontiguousarray(np.concatenate(absolute, axis=1))
 
 
 def _check_wires(name: str, layers: tuple[Ints, ...], inputs: int) -> None:

@@ -21,6 +21,7 @@ F64: TypeAlias = NDArray[np.float64]
 Floats: TypeAlias = NDArray[np.floating]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
+Words: TypeAlias = NDArray[np.uint64]
 
 GATES: Final = 16
 PASS_THROUGH: Final = 3

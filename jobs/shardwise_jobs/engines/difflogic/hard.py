@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .automaton import Automaton, Number
-from .gates import TRUTH, Bools, Ints
+from .gates import TRUTH, Bools, Ints, Words
+from .kernels import through_words
 from .wiring import PATCH
 
 WORD = 64
-Words = NDArray[np.uint64]
 
 
 def forward(*, automaton: Automaton, table: Ints, functions: Ints, start: Bools, fire: Bools) -> Bools:
@@ -45,20 +45,22 @@ def forward(*, automaton: Automaton, table: Ints, functions: Ints, start: Bools,
 def packed_forward(*, automaton: Automaton, table: Ints, functions: Ints, start: Bools, fire: Bools) -> Bools:
     """Roll out as `forward` does, 64 cells at a time."""
     perceive, update = automaton.layers(_masks(functions))
+    kernels = np.concatenate(perceive, axis=1)
+    circuit = np.concatenate(update)
+    bits, cells = automaton.perceive_widths[-1], table.shape[1] - 1
     state = start
-    cells = table.shape[1] - 1
     for mask in fire:
         patches = pack(state[:, table[:, :cells]]).transpose(1, 0, 2)
-        features = _features(
-            automaton,
-            patches,
-            [
-                _worked_out(patches, automaton.perceive_wires, [layer[kernel] for layer in perceive])
-                for kernel in range(automaton.kernels)
-            ],
-        )
-        new = unpack(_worked_out(features, automaton.update_wires, update), count=cells)
-        state = _replaced(state, np.pad(new, ((0, 0), (0, 1))), mask)
+        channels, words = patches.shape[1:]
+        # A kernel does the same with all channels: their words stand side by side.
+        side_by_side = patches.reshape(PATCH, -1)
+        perceived = [
+            through_words(values=side_by_side, rows=automaton.perceive_rows, masks=masks, outputs=bits)
+            for masks in kernels
+        ]
+        features = _features(automaton, patches, [values.reshape(bits, channels, words) for values in perceived])
+        new = through_words(values=features, rows=automaton.update_rows, masks=circuit, outputs=automaton.channels)
+        state = _replaced(state, np.pad(unpack(new, count=cells), ((0, 0), (0, 1))), mask)
     return state
 
 
@@ -98,15 +100,7 @@ def _looked_up(values: Bools, layers: tuple[Ints, ...], functions: list[Ints]) -
 
 
 def _masks(functions: Ints) -> Words:
-    """Return masks (gates, 4) of 0 or all ones: a gate is k0 ^ (k1 & a) ^ (k2 & b) ^ (k3 & a & b)."""
+    """Return the masks (gates, 4) that `through_words` takes."""
     f00, f01, f10, f11 = TRUTH[functions].T
     chosen = np.stack([f00, f00 ^ f10, f00 ^ f01, f00 ^ f01 ^ f10 ^ f11], axis=1)
     return np.where(chosen.astype(np.bool_), np.uint64(2**64 - 1), np.uint64(0))
-
-
-def _worked_out(values: Words, layers: tuple[Ints, ...], masks: list[Words]) -> Words:
-    for wires, layer in zip(layers, masks, strict=True):
-        a, b = values[wires[0]], values[wires[1]]
-        k0, k1, k2, k3 = (layer[:, term].reshape(-1, *[1] * (a.ndim - 1)) for term in range(4))
-        values = (k0 ^ (k1 & a)) ^ ((k2 ^ (k3 & a)) & b)
-    return values

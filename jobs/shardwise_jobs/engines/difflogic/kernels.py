@@ -7,16 +7,15 @@ the wires alone. Kernels hold no lock of Python's, so that threads may work on s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
 
 from .automaton import Automaton
-from .gates import F64, Bools, Floats, Ints
+from .gates import F64, Bools, Floats, Ints, Words
 from .twin import CHUNK, LANES
-from .wiring import PATCH
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -43,30 +42,42 @@ def backward(
     return automaton.flat(np.split(perceive_sums, ends, axis=1), [update_sums]), carried
 
 
-def rows(layers: Sequence[Ints], *, inputs: int) -> Ints:
-    """Return a circuit's wires (2, gates) as numbers of rows: inputs first, then the output of each gate."""
-    absolute, start = [], 0
-    for wires in layers:
-        absolute.append(wires + start)
-        start += inputs
-        inputs = wires.shape[1]
-    return np.ascontiguousarray(np.concatenate(absolute, axis=1))
+def through_words(*, values: Words, rows: Ints, masks: Words, outputs: int) -> Words:
+    """Return what a circuit makes of bits, 64 to a word.
+
+    Args:
+        values: (inputs, words).
+        rows: the circuit's wires as numbers of rows, (2, gates).
+        masks: per gate k0..k3, 0 or all ones, (gates, 4): out = k0 ^ (k1 & a) ^ (k2 & b) ^ (k3 & a & b).
+        outputs: how many of the last gates are its outputs.
+
+    Returns:
+        (outputs, words).
+    """
+    found = np.empty((len(values) + rows.shape[1], values.shape[1]), dtype=np.uint64)
+    found[: len(values)] = values
+    _words(found, len(values), rows, np.ascontiguousarray(masks))
+    return found[-outputs:]
 
 
 def _circuits(automaton: Automaton, coefficients: Floats) -> tuple[Ints, Floats, Ints, Floats, int]:
     """Return wires and coefficients (kernels, gates, 4) of perception, those of update, a kernel's output bits."""
     perceive, update = automaton.layers(coefficients)
     return (
-        rows(automaton.perceive_wires, inputs=PATCH),
+        automaton.perceive_rows,
         np.ascontiguousarray(np.concatenate(perceive, axis=1)),
-        rows(automaton.update_wires, inputs=automaton.features),
+        automaton.update_rows,
         np.ascontiguousarray(np.concatenate(update, axis=0)),
         automaton.perceive_widths[-1],
     )
 
 
 def _compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    made = numba.njit(cache=True, nogil=True, fastmath=False)(function)
+    try:
+        made = numba.njit(cache=True, nogil=True, fastmath=False)(function)
+    except RuntimeError:
+        # Neither beside this file nor in a home can anything be written: compiled anew by each process, then.
+        made = numba.njit(nogil=True, fastmath=False)(function)
     return cast("Callable[Arguments, Result]", made)
 
 
@@ -79,6 +90,15 @@ def _gates(values: Floats, inputs: int, wires: Ints, coefficients: Floats, colum
         a, b, out = values[wires[0, gate]], values[wires[1, gate]], values[inputs + gate]
         for cell in range(columns):
             out[cell] = (c0 + c1 * a[cell]) + (c2 + c3 * a[cell]) * b[cell]
+
+
+@_compiled
+def _words(values: Words, inputs: int, rows: Ints, masks: Words) -> None:
+    for gate in range(rows.shape[1]):
+        k0, k1, k2, k3 = masks[gate, 0], masks[gate, 1], masks[gate, 2], masks[gate, 3]
+        a, b, out = values[rows[0, gate]], values[rows[1, gate]], values[inputs + gate]
+        for word in range(values.shape[1]):
+            out[word] = (k0 ^ (k1 & a[word])) ^ ((k2 ^ (k3 & a[word])) & b[word])
 
 
 @_compiled

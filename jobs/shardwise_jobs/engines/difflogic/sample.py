@@ -10,7 +10,7 @@ import numpy as np
 
 from shardwise_jobs.errors import BadInput
 
-from . import hard
+from . import hard, kernels
 from .automaton import Automaton, neighbours
 from .gates import F64, FORMS, Bools, Floats, Ints, collapse, hardest, softmax
 
@@ -101,7 +101,7 @@ def sample_gradients(
     Raises:
         BadInput: the loss is not a finite number.
     """
-    backend = _compiled() if backend is None else backend
+    backend = kernels if backend is None else backend
     height, width, _ = x.shape
     table = neighbours(height=height, width=width, periodic=automaton.periodic)
     mask = np.ones((steps, height * width), dtype=np.bool_) if fire is None else fire.reshape(steps, -1)
@@ -145,13 +145,6 @@ def squared_error(state: Floats, target: Floats, channels: Ints) -> float:
     """Sum (state - target)**2 over channels and cells: in float64, one after another."""
     difference = state[channels].astype(np.float64) - target[channels].astype(np.float64)
     return float(np.add.accumulate((difference * difference).ravel())[-1])
-
-
-def _compiled() -> Backend:
-    # Imported late: it loads a compiler.
-    from . import kernels
-
-    return kernels
 
 
 def _hard_rollout(
