@@ -22,18 +22,18 @@ _HALVES = {"on a cluster": ("-m", "e2e", "-v", "--durations=15"), "without a clu
 
 def main(arguments: Sequence[str]) -> int:
     """Run both halves; 0 when all of both went well."""
+    halves: dict[str, subprocess.Popen[bytes]] = {}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for half in halves.values():
+            half.send_signal(number)
+
+    # Before they start: started in the background, they would inherit that SIGINT is ignored, and test it in vain.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     with tempfile.TemporaryFile("w+") as said:
-        halves = {
-            name: _start([*options, *arguments], said=None if name == "on a cluster" else said)
-            for name, options in _HALVES.items()
-        }
-
-        def stop(number: int, _frame: FrameType | None) -> None:
-            for half in halves.values():
-                half.send_signal(number)
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+        for name, options in _HALVES.items():
+            halves[name] = _start([*options, *arguments], said=None if name == "on a cluster" else said)
         shown = False
         while any(half.poll() is None for half in halves.values()):
             if not shown and halves["without a cluster"].poll() is not None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -87,10 +88,21 @@ def shardwise(cluster: Cluster, images: dict[str, str]) -> Iterator[Installed]:
 @pytest.fixture
 def workspace(own_cluster: Cluster, shardwise: Installed) -> Iterator[Workspace]:
     """A namespace for runs, with a volume that holds the example corpus."""
-    # Below the cluster's folder: what a killed test leaves there goes with the cluster.
-    root = own_cluster.kubeconfig.parents[1] / "data"
-    with new_workspace(cluster=own_cluster, name="runs", root=root, mongo=shardwise.mongo, kato=shardwise.kato) as this:
+    with _corner(own_cluster, shardwise, name="runs") as this:
         yield this
+
+
+@pytest.fixture
+def cluster_corner(own_cluster: Cluster, shardwise: Installed) -> Iterator[Workspace]:
+    """Another such namespace."""
+    with _corner(own_cluster, shardwise, name="others") as this:
+        yield this
+
+
+def _corner(cluster: Cluster, shardwise: Installed, *, name: str) -> AbstractContextManager[Workspace]:
+    # Below the cluster's folder: what a killed test leaves there goes with the cluster.
+    root = cluster.kubeconfig.parents[1] / "data"
+    return new_workspace(cluster=cluster, name=name, root=root, mongo=shardwise.mongo, kato=shardwise.kato)
 
 
 def manage(command: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:

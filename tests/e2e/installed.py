@@ -44,6 +44,18 @@ class Installed:
         found: list[dict[str, Any]] = self.cluster.get("pods", selector)["items"]
         return found
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have no operator meanwhile."""
+        deployment = f"deployment/{RELEASE}-operator"
+        self.cluster.kubectl("scale", deployment, "--replicas=0")
+        eventually(lambda: not self.operator_pods(), seconds=60, what="the operator has ended")
+        try:
+            yield
+        finally:
+            self.cluster.kubectl("scale", deployment, "--replicas=1")
+            self.cluster.kubectl("rollout", "status", deployment, "--timeout=90s")
+
     def configure(self, **changes: Any) -> None:
         """Upgrade the release with other values; dots in names are written as `__`."""
         self.helm_run(

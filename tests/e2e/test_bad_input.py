@@ -157,6 +157,18 @@ def test_bad_data_fails_the_run_with_the_line_and_before_anything_is_learned(wor
     assert status.shards.succeeded == 0
 
 
+def test_a_run_may_tolerate_some_bad_items_and_counts_them(workspace: Workspace) -> None:
+    lines = ['{"text": "one two three four five six"}'] * 9 + ['{"text": 7}']
+    (workspace.folder / "mixed.jsonl").write_text("\n".join(lines))
+    manifest = workspace.manifest("tolerant", items={"maxFailedFraction": 0.2})
+    manifest["spec"]["engine"]["kato"]["dataset"] = {"files": {"uris": ["/data/mixed.jsonl"]}}
+    run = workspace.apply(manifest)
+
+    status = run.complete()
+
+    assert (status.items.done, status.items.failed) == (9, 1)
+
+
 def test_a_file_that_no_pod_sees_fails_the_run_with_its_field(workspace: Workspace) -> None:
     manifest = workspace.manifest("unseen")
     manifest["spec"]["engine"]["kato"]["dataset"] = {"files": {"uris": ["/elsewhere/x.jsonl"]}}

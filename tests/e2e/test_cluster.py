@@ -131,9 +131,7 @@ def runs(cluster: Cluster) -> Iterator[Cluster]:
         yield corner
         for plural in ("trainingruns", "ingestruns"):
             corner.kubectl("delete", f"{plural}.shardwise.dev", "--all")
-    # Somebody else's cluster may hold runs of theirs, which would go with the definitions.
-    if cluster.own:
-        cluster.kubectl("delete", f"--filename={REPOSITORY / 'crds'}")
+    # The definitions stay: other tests' runs would go with them, and in somebody else's cluster theirs.
 
 
 def test_the_example_is_accepted_and_found_by_its_short_name(runs: Cluster) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shardwise_api.status import ConditionType, Phase, RunStatus
+from tests.e2e.installed import Installed
 from tests.support import expected
 from tests.support.kube import eventually
 from tests.support.workspace import Workspace, told
@@ -109,3 +110,44 @@ def _left(workspace: Workspace, name: str) -> list[str]:
     kinds = "trun,jobs,configmaps,serviceaccounts,networkpolicies,pods"
     found = workspace.cluster.get(kinds)["items"]
     return [item["metadata"]["name"] for item in found if item["metadata"]["name"].startswith(name)]
+
+
+def test_a_step_whose_result_went_with_its_pod_is_done_again(workspace: Workspace, shardwise: Installed) -> None:
+    run = workspace.submit("forgotten", samples=20)
+    eventually(lambda: run.pods("shardwise.dev/step=prepare"), seconds=30, what="prepare has begun")
+
+    with shardwise.stopped():
+        eventually(lambda: _completed(workspace, "forgotten-prepare"), seconds=60, what="prepare has ended")
+        first = run.pods("shardwise.dev/step=prepare")[0]["metadata"]
+        if "shardwise.dev/termination-message" not in str(workspace.cluster.get("job", "forgotten-prepare")):
+            workspace.cluster.kubectl("delete", "pod", first["name"], "--grace-period=0", "--force")
+    status = run.complete()
+
+    assert status.result is not None
+    assert status.result.digest == expected.digest_of(20)
+
+
+def test_a_kind_of_work_that_this_version_lacks_fails_at_once_and_says_so(workspace: Workspace) -> None:
+    manifest = workspace.manifest("ingest", ttlSecondsAfterFinished=5)
+    manifest["kind"] = "IngestRun"
+    del manifest["spec"]["engine"]
+    manifest["spec"] |= {
+        "source": {"files": {"uris": ["/data/request.json"]}},
+        "store": {"uri": "sqlite:////data/chunks.db"},
+        "tmd": {"backend": "embedded"},
+    }
+    workspace.cluster.apply(manifest)
+
+    def why() -> str:
+        conditions = workspace.cluster.get("irun", "ingest").get("status", {}).get("conditions", [])
+        return next((c["message"] for c in conditions if c["type"] == "Failed" and c["status"] == "True"), "")
+
+    message = eventually(why, seconds=60, what="it fails")
+
+    assert "this version has no such engine" in message
+    eventually(lambda: not workspace.cluster.get("irun")["items"], seconds=60, what="it is swept away")
+
+
+def _completed(workspace: Workspace, job: str) -> bool:
+    conditions = workspace.cluster.get("job", job)["status"].get("conditions", [])
+    return any(condition["type"] == "Complete" and condition["status"] == "True" for condition in conditions)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from shardwise_api.status import ConditionType, Phase
+from tests.e2e.installed import Installed
 from tests.support import expected
-from tests.support.workspace import Workspace
+from tests.support.expected import REPOSITORY
+from tests.support.workspace import Submitted, Workspace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 PYDOCS = 3000
-REST = 3000
 
 
 def test_the_pydocs_run_over_both_nodes_has_the_digest_of_one_process(workspace: Workspace) -> None:
@@ -34,14 +36,27 @@ def test_the_pydocs_run_over_both_nodes_has_the_digest_of_one_process(workspace:
     assert json.loads((workspace.folder / "pydocs" / "summary.json").read_text())["digest"] == status.result.digest
 
 
-def test_the_pydocs_run_through_a_kato_server_has_the_digest_of_one_process(workspace: Workspace) -> None:
-    run = workspace.submit("rest", samples=REST, transport="Rest", blockSize=50)
+def test_the_example_through_a_kato_server_has_the_digest_of_one_process(
+    workspace: Workspace, shardwise: Installed
+) -> None:
+    """As docs/install.md tells: apply, put the text on the claim, let the run go on."""
+    cluster = workspace.cluster
+    text = (REPOSITORY / "examples" / "cluster-pydocs.yaml").read_text()
+    text = text.replace("shardwise/worker:0.1.0.dev0", shardwise.images["worker"])
+    text = text.replace("http://shardwise-kato.shardwise.svc:8000", shardwise.kato)
+    with workspace.volume("pydocs"):
+        cluster.apply(*yaml.safe_load_all(text))
+        cluster.kubectl("wait", "--for=condition=Ready", "pod/pydocs-loader", "--timeout=60s")
+        corpus = expected.CORPUS.read_text(encoding="utf-8")
+        cluster.kubectl("exec", "--stdin", "pydocs-loader", "--", "tee", "/data/pydocs.jsonl", given=corpus)
+        run = Submitted(cluster=cluster, name="pydocs")
+        run.patch({"suspend": False})
 
-    status = run.complete(seconds=500)
+        status = run.complete(seconds=500)
 
     assert status.result is not None
-    assert status.result.digest == expected.digest_of(REST)
-    assert (status.items.done, status.items.failed) == (REST, 0)
+    assert status.result.digest == expected.digest_of(PYDOCS)
+    assert (status.items.done, status.items.failed) == (PYDOCS, 0)
     assert {pod["spec"]["nodeName"] for pod in run.pods("shardwise.dev/step=work")} == {"node0", "node1"}
 
 

@@ -58,6 +58,19 @@ class Workspace:
         manifest["spec"].update(spec)
         return manifest
 
+    @contextmanager
+    def volume(self, claim: str) -> Iterator[None]:
+        """Have a volume ready for a claim of this name that somebody will make."""
+        folder = self.folder / claim
+        folder.mkdir(mode=0o777)
+        folder.chmod(0o777)
+        name = f"{self.namespace}-{claim}"
+        self.cluster.apply(_persistent(name, folder, namespace=self.namespace, claim=claim))
+        try:
+            yield
+        finally:
+            self.cluster.kubectl("delete", "persistentvolume", name, "--wait=false")
+
     def submit(self, name: str, **options: Any) -> Submitted:
         """Apply a manifest and return the run."""
         return self.apply(self.manifest(name, **options))
@@ -172,22 +185,29 @@ def workspace(*, cluster: Cluster, name: str, root: Path, mongo: str, kato: str)
 
 
 def _volume(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    shape: dict[str, Any] = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
-    volume = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name},
-        "spec": {
-            **shape,
-            "capacity": {"storage": "1Gi"},
-            "hostPath": {"path": str(folder), "type": "Directory"},
-            "claimRef": {"namespace": name, "name": "data"},
-        },
-    }
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": "data"},
-        "spec": {**shape, "volumeName": name, "resources": {"requests": {"storage": "1Gi"}}},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "storageClassName": "",
+            "volumeName": name,
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
     }
-    return volume, claim
+    return _persistent(name, folder, namespace=name, claim="data"), claim
+
+
+def _persistent(name: str, folder: Path, *, namespace: str, claim: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
+            "capacity": {"storage": "1Gi"},
+            "hostPath": {"path": str(folder), "type": "Directory"},
+            "claimRef": {"namespace": namespace, "name": claim},
+        },
+    }
