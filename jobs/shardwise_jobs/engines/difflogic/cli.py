@@ -1,0 +1,84 @@
+"""`shardwise difflogic …`: one training step on given arrays, to compare with other programs."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+
+from shardwise_jobs.errors import BadConfiguration, WorkError
+from shardwise_jobs.files import atomic_write
+
+
+@click.group()
+def difflogic() -> None:
+    """Cellular automata made of differentiable logic gates."""
+
+
+@difflogic.command()
+@click.argument("source", metavar="IN.npz", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("destination", metavar="OUT.npz", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--dtype", type=click.Choice(["f64", "f32"]), default="f64", show_default=True, help="To compute in.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Samples side by side.")
+def step(source: Path, destination: Path, dtype: str, workers: int) -> None:
+    """Do one training step: forward, gradients, clipping, AdamW from a fresh state.
+
+    \b
+    IN.npz has meta (JSON), x, y, fire, perceive_logits_0, perceive_wires_0, update_logits_0, update_wires_0, …
+    OUT.npz has loss_soft, loss_hard, sample_loss_soft, sample_loss_hard, final_soft, final_hard,
+    grad_perceive_0, grad_update_0, new_perceive_0, new_update_0, …
+    """
+    try:
+        _step(source, destination, dtype=dtype, workers=workers)
+    except WorkError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _step(source: Path, destination: Path, *, dtype: str, workers: int) -> None:
+    import numpy as np
+
+    from .npz import Array, npz_bytes
+    from .optimizer import State
+    from .sample import Parameters, sample_gradients
+    from .step import BatchSum, computed, gradient_of, update
+    from .step_file import read_step
+
+    given = read_step(source)
+    automaton, parameters = given.automaton, Parameters(given.logits)
+    work = [
+        partial(
+            sample_gradients,
+            automaton=automaton,
+            parameters=parameters,
+            x=given.x[sample],
+            y=given.y[sample],
+            loss_channels=given.loss_channels,
+            steps=given.steps,
+            fire=None if given.fire is None else given.fire[sample],
+            dtype=dtype,
+        )
+        for sample in range(len(given.x))
+    ]
+    results = list(computed(work, workers=workers))
+    batch = BatchSum(gates=automaton.gates)
+    for result in results:
+        batch.add(result)
+    new = update(State.fresh(given.logits), batch, parameters=parameters, settings=given.settings)
+    arrays: dict[str, Array] = {
+        "loss_soft": np.array(batch.soft_loss),
+        "loss_hard": np.array(batch.hard_loss),
+        "sample_loss_soft": np.array([result.soft_loss for result in results]),
+        "sample_loss_hard": np.array([result.hard_loss for result in results]),
+        "final_soft": np.stack([result.final_soft for result in results]),
+        "final_hard": np.stack([result.final_hard for result in results]),
+    }
+    for kind, flat in (("grad", gradient_of(batch, parameters=parameters)), ("new", new.logits)):
+        for circuit, layers in zip(("perceive", "update"), automaton.layers(flat), strict=True):
+            arrays |= {f"{kind}_{circuit}_{index}": layer for index, layer in enumerate(layers)}
+    try:
+        atomic_write(destination, npz_bytes(arrays))
+    except OSError as error:
+        raise BadConfiguration(f"{destination}: {error.strerror or error}") from error
