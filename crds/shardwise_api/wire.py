@@ -50,6 +50,8 @@ class Environment(StrEnum):
     """Where progress goes: a file:// URI of a folder (laptop) or the operator's http URL."""
     PROGRESS_TOKEN_FILE = "SHARDWISE_PROGRESS_TOKEN_FILE"  # noqa: S105 (the name of a variable)
     """Path of the token that goes with each report over http; it is read anew each time, for it rotates."""
+    STORE_URI = "SHARDWISE_STORE_URI"
+    """A store's URI when the manifest names a Secret for it."""
     TERMINATION_LOG = "SHARDWISE_TERMINATION_LOG"
     """Where the result goes; a pod's /dev/termination-log unless set."""
     DRY_RUN = "SHARDWISE_DRY_RUN"

@@ -11,11 +11,12 @@ from typing import Any
 import kr8s.asyncio
 import pytest
 
+from shardwise_operator.children.pod import TOKEN_AUDIENCE
 from shardwise_operator.core.happenings import Happened, Happening
 from shardwise_operator.shell.api import Api
 from shardwise_operator.shell.event_poster import EventPoster
 from shardwise_operator.shell.lease import Leadership
-from shardwise_operator.shell.tokens import AUDIENCE, PodIdentity, Reviewer, TokenRefused
+from shardwise_operator.shell.tokens import PodIdentity, Reviewer, TokenRefused
 from shardwise_operator.shell.watchdog import Watchdog, Watched
 from tests.support.kube import BUSYBOX, Cluster, eventually
 
@@ -65,7 +66,7 @@ class TestTokens:
         )
 
     def test_a_token_for_another_audience_is_refused(self, corner: Cluster, pod: dict[str, Any]) -> None:
-        with pytest.raises(TokenRefused, match=f"not a token for {AUDIENCE}"):
+        with pytest.raises(TokenRefused, match=f"not a token for {TOKEN_AUDIENCE}"):
             _identify(corner, _token(corner, audience="elsewhere"))
 
     def test_a_token_of_no_pod_is_refused(self, corner: Cluster, pod: dict[str, Any]) -> None:
@@ -74,7 +75,7 @@ class TestTokens:
 
     def test_a_token_with_another_signature_is_refused(self, corner: Cluster, pod: dict[str, Any]) -> None:
         head, body, signature = _token(corner).split(".")
-        with pytest.raises(TokenRefused, match=f"not a valid token for {AUDIENCE}"):
+        with pytest.raises(TokenRefused, match=f"not a valid token for {TOKEN_AUDIENCE}"):
             _identify(corner, f"{head}.{body}.{signature[::-1]}")
 
     def test_a_token_of_a_pod_that_is_gone_is_refused(self, corner: Cluster) -> None:
@@ -193,7 +194,7 @@ def _is_refused(corner: Cluster, token: str) -> bool:
 
 
 def _token(
-    corner: Cluster, *, pod: str = "words-0", account: str = "words", audience: str = AUDIENCE, bound: bool = True
+    corner: Cluster, *, pod: str = "words-0", account: str = "words", audience: str = TOKEN_AUDIENCE, bound: bool = True
 ) -> str:  # fmt: skip
     to_pod = ("--bound-object-kind=Pod", f"--bound-object-name={pod}") if bound else ()
     return corner.kubectl("create", "token", account, f"--audience={audience}", "--duration=10m", *to_pod).strip()

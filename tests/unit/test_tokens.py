@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from shardwise_operator.children.pod import TOKEN_AUDIENCE
 from shardwise_operator.shell.api import Api, ApiError
 from shardwise_operator.shell.tokens import (
-    AUDIENCE,
     KNOWN_SECONDS,
     MAX_REFUSED,
     REFUSED_SECONDS,
@@ -34,7 +34,7 @@ class TestReviews:
         world = World()
         assert world.identify(token()) == _POD
         (body,) = world.asked
-        assert body["spec"] == {"token": token(), "audiences": [AUDIENCE]}
+        assert body["spec"] == {"token": token(), "audiences": [TOKEN_AUDIENCE]}
 
     def test_an_answer_is_kept_for_a_minute_and_no_longer(self) -> None:
         world = World()
@@ -181,7 +181,7 @@ class TestFloods:
         assert world.asked == []
 
     def test_one_audience_may_stand_alone(self) -> None:
-        assert read_claim(token(aud=AUDIENCE)).pod_uid == "uid-1"
+        assert read_claim(token(aud=TOKEN_AUDIENCE)).pod_uid == "uid-1"
 
 
 class World(Api):
@@ -215,10 +215,10 @@ class World(Api):
 def good() -> Body:
     extra = {"authentication.kubernetes.io/pod-name": ["words-0"], "authentication.kubernetes.io/pod-uid": ["uid-1"]}
     user = {"username": "system:serviceaccount:team:words", "extra": extra}
-    return {"authenticated": True, "audiences": [AUDIENCE], "user": user}
+    return {"authenticated": True, "audiences": [TOKEN_AUDIENCE], "user": user}
 
 
 def token(*, pod: str = "uid-1", salt: int = 0, **claims: Any) -> str:
-    known = {"aud": [AUDIENCE], "exp": _NOW + 3600, "kubernetes.io": {"pod": {"uid": pod}}, "jti": salt}
+    known = {"aud": [TOKEN_AUDIENCE], "exp": _NOW + 3600, "kubernetes.io": {"pod": {"uid": pod}}, "jti": salt}
     body = base64.urlsafe_b64encode(json.dumps({**known, **claims}).encode()).decode().rstrip("=")
     return f"header.{body}.signature"

@@ -8,7 +8,7 @@ from shardwise_api.runs import Run
 from shardwise_api.wire import Environment, Step
 
 from .names import CONTAINER, child_name
-from .secrets import STORE_URI, secret_environment, secret_sources
+from .secrets import secret_environment, secret_sources
 from .settings import ChildSettings
 
 USER = 65532
@@ -106,7 +106,7 @@ def _container(run: Run, *, step: Step, settings: ChildSettings) -> dict[str, An
 
 def reserved_environment() -> frozenset[str]:
     """Return the names of variables that a manifest can't set, because the operator does."""
-    return frozenset({*map(str, Environment), STORE_URI, "POD_NAME", "POD_UID"})
+    return frozenset({*map(str, Environment), "POD_NAME", "POD_UID"})
 
 
 def _environment(run: Run, *, step: Step, settings: ChildSettings) -> list[dict[str, Any]]:

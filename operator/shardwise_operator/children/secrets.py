@@ -6,8 +6,7 @@ from typing import Any
 
 from shardwise_api.common import SecretKeyRef
 from shardwise_api.runs import IngestRun, Run
-
-STORE_URI = "SHARDWISE_STORE_URI"
+from shardwise_api.wire import Environment
 
 
 def secret_environment(run: Run) -> list[dict[str, Any]]:
@@ -16,7 +15,7 @@ def secret_environment(run: Run) -> list[dict[str, Any]]:
     if reference is None:
         return []
     source = {"secretKeyRef": {"name": reference.name, "key": reference.key}}
-    return [{"name": STORE_URI, "valueFrom": source}]
+    return [{"name": Environment.STORE_URI.value, "valueFrom": source}]
 
 
 def secret_sources(run: Run) -> list[dict[str, Any]]:

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ..children.pod import TOKEN_AUDIENCE
 from .api import Api, ApiError
 from .rate import Rate, TokenBucket, TokenBuckets
 
-AUDIENCE = "shardwise-progress"
 MAX_TOKEN_CHARACTERS = 8192
 KNOWN_SECONDS = 60.0
 """A token that was withdrawn may be good for this long still; the pod's own end is seen sooner by the watch."""
@@ -83,8 +83,8 @@ def read_claim(token: str) -> Claim:
         claim = Claim(pod_uid=body["kubernetes.io"]["pod"]["uid"], expires=float(body["exp"]))
     except (binascii.Error, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise TokenRefused("not a token of a pod") from error
-    if AUDIENCE not in (audiences if isinstance(audiences, list) else [audiences]):
-        raise TokenRefused(f"not a token for {AUDIENCE}")
+    if TOKEN_AUDIENCE not in (audiences if isinstance(audiences, list) else [audiences]):
+        raise TokenRefused(f"not a token for {TOKEN_AUDIENCE}")
     if not isinstance(claim.pod_uid, str) or not 0 < len(claim.pod_uid) <= 64:
         raise TokenRefused("not a token of a pod")
     return claim
@@ -132,7 +132,7 @@ class Reviewer:
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
-            "spec": {"token": token, "audiences": [AUDIENCE]},
+            "spec": {"token": token, "audiences": [TOKEN_AUDIENCE]},
         }
         try:
             answer = await self._api.create(_PATH, body)
@@ -149,8 +149,8 @@ class Reviewer:
 
 def _identity(status: dict[str, Any]) -> PodIdentity:
     # An API server that knows no audiences answers for its own; it then doesn't repeat ours.
-    if status.get("authenticated") is not True or AUDIENCE not in (status.get("audiences") or []):
-        raise TokenRefused(f"not a valid token for {AUDIENCE}")
+    if status.get("authenticated") is not True or TOKEN_AUDIENCE not in (status.get("audiences") or []):
+        raise TokenRefused(f"not a valid token for {TOKEN_AUDIENCE}")
     user = status.get("user") or {}
     name = str(user.get("username", ""))
     namespace, _, account = name.removeprefix(_PREFIX).partition(":")

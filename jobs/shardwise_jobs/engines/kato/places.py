@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.kato import Transport as TransportKind
+from shardwise_api.wire import Environment
 from shardwise_jobs.backoff import retrying
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import BadConfiguration
@@ -25,9 +26,6 @@ from .stores import KnowledgeBaseConfig, open_store
 from .stores.base import BlockRecord, PatternStore, StoreUnavailable
 from .stores.open import sqlite_path
 from .transport import Guarantee, Transport
-
-STORE_URI_VARIABLE = "SHARDWISE_STORE_URI"
-"""Where a store's URI comes from when the manifest names a Secret."""
 
 
 class Place(Protocol):
@@ -83,10 +81,10 @@ def store_uri(kato: KatoSpec) -> str:
         BadConfiguration: a Secret is named and the variable is not set.
     """
     assert kato.store is not None
-    uri = kato.store.uri or os.environ.get(STORE_URI_VARIABLE)
+    uri = kato.store.uri or os.environ.get(Environment.STORE_URI)
     if not uri:
         raise BadConfiguration(
-            f"spec.engine.kato.store.secretRef: there are no Secrets here; set {STORE_URI_VARIABLE} to the URI"
+            f"spec.engine.kato.store.secretRef: there are no Secrets here; set {Environment.STORE_URI} to the URI"
         )
     return uri
 
