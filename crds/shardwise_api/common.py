@@ -126,7 +126,7 @@ class Worker(ApiModel):
 
 
 MUTABLE = ("suspend", "ttlSecondsAfterFinished", "sharding")
-"""What may change in the life of a run; of `sharding` only `parallelism`."""
+"""What may change in the life of a run; of `sharding` only `parallelism`, and the number of a training's ranks."""
 
 
 class CommonSpec(ApiModel):

@@ -67,7 +67,12 @@ class _Schema(GenerateJsonSchema):
         return {**generated, "format": "int32" if schema.get("le", _MAX_INT32 + 1) <= _MAX_INT32 else "int64"}
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
-        return {**super().float_schema(schema), "format": "double"}
+        generated = super().float_schema(schema)
+        for bound in ("Minimum", "Maximum"):
+            # JSON Schema's word for a limit that is not itself allowed is a number, OpenAPI's a mark beside the limit.
+            if (limit := generated.pop(f"exclusive{bound}", None)) is not None:
+                generated |= {bound.lower(): limit, f"exclusive{bound}": True}
+        return {**generated, "format": "double"}
 
 
 def _validation(rule: Rule) -> dict[str, str]:

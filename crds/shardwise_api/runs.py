@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
@@ -9,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from .base import ApiModel, Rule
 from .common import MAX_NAME_LENGTH, MUTABLE, CommonSpec, exactly_one
-from .difflogic import DifflogicEngine
+from .difflogic import BATCH_SIZES, DifflogicEngine, Preset, Sweep
 from .ingest import Embedding, Index, IngestStore, Source, Tmd
 from .kato import KatoEngine
 from .scripts import ScriptsEngine
@@ -49,6 +50,10 @@ class Engine(ApiModel):
     rules: ClassVar = (exactly_one("kato", "difflogic", "scripts"),)
 
 
+RANKS = "has(self.engine.difflogic) && !has(self.engine.difflogic.sweep)"
+"""In the rules' language: shards are ranks, which run all at once and work on every batch together."""
+
+
 def _immutable(fields: list[str]) -> tuple[Rule, ...]:
     rules = [
         Rule(
@@ -61,16 +66,22 @@ def _immutable(fields: list[str]) -> tuple[Rule, ...]:
         for field in fields
         if field not in MUTABLE
     ]
+    elastic = f"({RANKS}) || " if "engine" in fields else ""
     rules.append(
         Rule(
-            expression="self.sharding.shards == oldSelf.sharding.shards "
+            expression=f"({elastic}self.sharding.shards == oldSelf.sharding.shards) "
             "&& self.sharding.strategy == oldSelf.sharding.strategy",
-            message="of sharding only parallelism may change: make a run with another name",
+            message="of sharding only parallelism may change, and the number of a training's ranks: make a run with "
+            "another name",
             field="sharding",
             transition=True,
         )
     )
     return tuple(rules)
+
+
+def _literal(table: Mapping[Preset, int]) -> str:
+    return "{" + ", ".join(f"'{key}': {value}" for key, value in table.items()) + "}"
 
 
 def _fields(model: type[ApiModel]) -> list[str]:
@@ -91,6 +102,30 @@ TrainingRunSpec.rules = (
         "* self.engine.kato.nodes.size() <= self.engine.kato.server.connectionPoolSize",
         message="transport Rest opens parallelism x nodes sessions at once, more than server.connectionPoolSize",
         field="engine.kato.server.connectionPoolSize",
+    ),
+    Rule(
+        expression=f"!({RANKS}) || !has(self.sharding.parallelism) "
+        "|| self.sharding.parallelism == self.sharding.shards",
+        message="the ranks of a training (sharding.shards) run all at once: leave parallelism out",
+        field="sharding.parallelism",
+    ),
+    Rule(
+        expression=f"!({RANKS}) || self.sharding.shards <= (has(self.engine.difflogic.batchSize) ? "
+        f"self.engine.difflogic.batchSize : {_literal(BATCH_SIZES)}[self.engine.difflogic.preset])",
+        message="more ranks than samples: each rank needs at least one of a batch's (engine.difflogic.batchSize, or "
+        "the preset's)",
+        field="sharding.shards",
+    ),
+    Rule(
+        expression=f"!({RANKS}) || self.retry.maxFailedShards == 0",
+        message="no rank of a training may be missing: leave maxFailedShards at 0",
+        field="retry.maxFailedShards",
+    ),
+    Rule(
+        expression="!has(self.engine.difflogic) || !has(self.engine.difflogic.sweep) "
+        "|| self.sharding.shards == self.engine.difflogic.sweep.seeds.size()",
+        message="a sweep has one shard per seed: give as many shards as seeds",
+        field="sharding.shards",
     ),
     *_immutable(_fields(TrainingRunSpec)),
 )
@@ -166,6 +201,18 @@ class IngestRun(_Run):
 
 Run = TrainingRun | IngestRun
 KINDS: dict[str, type[TrainingRun] | type[IngestRun]] = {"TrainingRun": TrainingRun, "IngestRun": IngestRun}
+
+
+def is_gang(run: Run) -> bool:
+    """Say whether a run's shards are ranks: they run all at once, talk to each other, and their number may change."""
+    difflogic = None if isinstance(run, IngestRun) else run.spec.engine.difflogic
+    return difflogic is not None and difflogic.sweep is None
+
+
+def sweep_of(run: Run) -> Sweep | None:
+    """Return the sweep of a run whose shards are seeds."""
+    difflogic = None if isinstance(run, IngestRun) else run.spec.engine.difflogic
+    return None if difflogic is None else difflogic.sweep
 
 
 def engine_name(run: Run) -> str:

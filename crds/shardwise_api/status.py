@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .base import ApiModel
-from .wire import Metric
+from .wire import Checkpoint, Metric
 
 
 class ConditionType(StrEnum):
@@ -121,6 +121,7 @@ class RunStatus(ApiModel):
     progress: Progress = Field(default_factory=Progress)
     failures: list[Failure] = Field(default_factory=list, max_length=10)
     metrics: list[Metric] = Field(default_factory=list, max_length=32)
+    checkpoint: Checkpoint | None = Field(default=None, description="The last one of a training that makes them.")
     result: Result | None = None
 
     def condition(self, type_: ConditionType) -> Condition | None:

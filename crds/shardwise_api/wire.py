@@ -25,6 +25,8 @@ class ExitCode(IntEnum):
     DONE = 0
     FAILED = 1
     BAD_CONFIGURATION = 2
+    NOT_CONVERGED = 3
+    """A seed of a sweep was trained to its end and is not without error: tried again it would be the same."""
     TEMPORARY = 75
     TERMINATED = 143
 
@@ -52,6 +54,8 @@ class Environment(StrEnum):
     """Path of the token that goes with each report over http; it is read anew each time, for it rotates."""
     STORE_URI = "SHARDWISE_STORE_URI"
     """A store's URI when the manifest names a Secret for it."""
+    RENDEZVOUS = "SHARDWISE_RENDEZVOUS"
+    """Where ranks meet: tcp://host:port of rank 0, or the file:// URI of a file in which it says where it is."""
     TERMINATION_LOG = "SHARDWISE_TERMINATION_LOG"
     """Where the result goes; a pod's /dev/termination-log unless set."""
     DRY_RUN = "SHARDWISE_DRY_RUN"
@@ -89,6 +93,9 @@ class PrepareResult(ApiModel):
     input_fingerprint: str = Field(description="Identifies the input: another one is another run.")
     input_bytes: int | None = None
     already_complete: bool = Field(default=False, description="The ledger holds every block of this run.")
+    peer_token: str | None = Field(
+        default=None, description="By which the workers of this run know each other, when they talk to each other."
+    )
     details: dict[str, Any] = Field(default_factory=dict, description="For the engine's own use and for people.")
 
 
@@ -113,6 +120,20 @@ class RunDocument(ApiModel):
     worked: WorkedResult | None = None
 
 
+class Metric(ApiModel):
+    """A number with a name, as status.metrics shows it."""
+
+    name: str
+    value: float
+
+
+class Checkpoint(ApiModel):
+    """Where a training would go on."""
+
+    uri: str
+    step: int
+
+
 class ProgressReport(ApiModel):
     """Cumulative counts of one shard: a later report replaces an earlier one, a lost one costs nothing."""
 
@@ -125,6 +146,9 @@ class ProgressReport(ApiModel):
     resumed: int = Field(default=0, description="Items that an earlier attempt had already committed.")
     resumed_done: int = Field(default=0, description="Those of them that were done.")
     message: str = ""
+    awaited: str = Field(default="", description="Ranks that have not come yet, as interval text; work has not begun.")
+    metrics: list[Metric] = Field(default_factory=list, max_length=MAX_METRICS)
+    checkpoint: Checkpoint | None = None
 
 
 class ShardResult(ApiModel):
@@ -141,13 +165,6 @@ class StepFailure(ApiModel):
 
     reason: str = Field(description="CamelCase, as a condition's reason.")
     message: str
-
-
-class Metric(ApiModel):
-    """A number with a name, as status.metrics shows it."""
-
-    name: str
-    value: float
 
 
 class RunResult(ApiModel):

@@ -43,6 +43,7 @@ def _case(base: str, changes: str, *, blames: str | None = None, valid: bool = F
 
 
 KATO = "spec.engine.kato"
+DIFFLOGIC = "spec.engine.difflogic"
 _KATO_GOOD = (
     "",
     "sharding=null",
@@ -153,7 +154,41 @@ BY_HAND = [
             "output.secretRef={}": "spec.output.secretRef.name",
         },
     ),
-    *_changes("difflogic", good=("", "engine.difflogic.model={a: {b: [1, null]}}"), bad={}),
+    *_changes(
+        "difflogic",
+        good=(
+            "",
+            "engine.difflogic.model={updateWidths: [8, 1], periodic: false}",
+            "engine.difflogic.optimizer={clipMode: GlobalNorm, lr: 0.5, b2: 0}",
+            "engine.difflogic.rollout={fireRate: 1, lossChannels: [0, 1]}",
+            "engine.difflogic.preset=Lizard && engine.difflogic.pattern=['.#', '#.'] && sharding.shards=1",
+            "sharding.shards=20 && engine.difflogic.batchSize=20",
+            "sharding.shards=2 && sharding.parallelism=2",
+            "sharding.shards=3 && sharding.parallelism=1 && engine.difflogic.sweep={seeds: [3, 1, 2]}",
+        ),
+        bad={
+            "engine.difflogic.model={a: 1}": f"{DIFFLOGIC}.model.a",
+            "engine.difflogic.model.updateWidths=[]": f"{DIFFLOGIC}.model.updateWidths",
+            "engine.difflogic.model.updateWidths=[0]": f"{DIFFLOGIC}.model.updateWidths[0]",
+            "engine.difflogic.optimizer.lr=0": f"{DIFFLOGIC}.optimizer.lr",
+            "engine.difflogic.optimizer.b1=1": f"{DIFFLOGIC}.optimizer.b1",
+            "engine.difflogic.optimizer.clipMode=value": f"{DIFFLOGIC}.optimizer.clipMode",
+            "engine.difflogic.rollout.fireRate=0": f"{DIFFLOGIC}.rollout.fireRate",
+            "engine.difflogic.rollout.fireRate=1.5": f"{DIFFLOGIC}.rollout.fireRate",
+            "engine.difflogic.batchSize=4097": f"{DIFFLOGIC}.batchSize",
+            "engine.difflogic.pattern=['.']": f"{DIFFLOGIC}.pattern",
+            "engine.difflogic.preset=Lizard && engine.difflogic.pattern=['.', '..']": f"{DIFFLOGIC}.pattern",
+            "engine.difflogic.preset=Lizard && engine.difflogic.pattern=['x']": f"{DIFFLOGIC}.pattern",
+            "sharding.shards=21 && engine.difflogic.batchSize=null": "spec.sharding.shards",
+            "sharding.shards=3 && engine.difflogic={preset: CheckerboardSync, steps: 1}": "spec.sharding.shards",
+            "sharding.shards=3 && engine.difflogic.batchSize=2": "spec.sharding.shards",
+            "sharding.shards=2 && sharding.parallelism=1": "spec.sharding.parallelism",
+            "retry.maxFailedShards=1": "spec.retry.maxFailedShards",
+            "sharding.shards=2 && engine.difflogic.sweep={seeds: [3, 1, 2]}": "spec.sharding.shards",
+            "sharding.shards=2 && engine.difflogic.sweep={seeds: [3, 3]}": f"{DIFFLOGIC}.sweep.seeds",
+            "sharding.shards=1 && engine.difflogic.sweep={seeds: []}": f"{DIFFLOGIC}.sweep.seeds",
+        },
+    ),
     *_changes("scripts", good=("", "engine.scripts.includePatterns=[]"), bad={}),
     *_changes(
         "ingest",

@@ -57,8 +57,7 @@ spec:
       preset: GameOfLife
       steps: 100
       batchSize: 4
-      sweep: {seeds: [1, 2]}
-      optimizer: {rate: 0.5}
+      optimizer: {lr: 0.5}
 """
 SCRIPTS = """\
 apiVersion: shardwise.dev/v1alpha1

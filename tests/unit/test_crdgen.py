@@ -174,7 +174,7 @@ def test_conditions_merge_by_their_type() -> None:
 
 
 def test_parts_of_the_core_api_are_handed_through_unchanged() -> None:
-    for path in ("spec.worker.resources", "spec.engine.difflogic.model", "status.result.summary"):
+    for path in ("spec.worker.resources", "status.result.summary"):
         assert at(TRAINING, path)["x-kubernetes-preserve-unknown-fields"] is True
     assert at(TRAINING, "spec.worker.env")["items"]["x-kubernetes-preserve-unknown-fields"] is True
 
