@@ -1,0 +1,1 @@
+"""Chunk ingestion: text chunks get codes and vectors, become rows exactly once, and together one search index."""

@@ -1,0 +1,72 @@
+"""Any sentence-transformers model by name or folder: for GTR-T5 and others that need torch, as an extra.
+
+Texts are computed each in a call of its own, on one thread per call, so that a vector depends on its text alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shardwise_jobs.errors import BadConfiguration, Unavailable
+
+from .base import EmbeddingFailed, OneByOne, Vectors
+from .processors import processors
+
+
+class SentenceTransformersEmbedder:
+    """An `Embedder` over a sentence-transformers model, on the processor."""
+
+    def __init__(self, model: str, *, threads: int | None = None) -> None:
+        try:
+            import torch
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise BadConfiguration(
+                "embedding.backend sentence-transformers needs the extra: pip install "
+                "'shardwise[sentence-transformers]'"
+            ) from error
+        try:
+            self._model: Any = SentenceTransformer(model, device="cpu")
+        except ConnectionError as error:
+            raise Unavailable(f"embedding.model {model!r}: {error}") from error
+        except Exception as error:  # the libraries below raise whatever comes
+            raise BadConfiguration(f"embedding.model {model!r}: {error}") from error
+        self._torch: Any = torch
+        # Several texts at once instead: a sum split between threads rounds by their number.
+        torch.set_num_threads(1)
+        self._tokenizing = threading.Lock()
+        # A folder's path is the machine's own, and rows are compared between machines.
+        self.name = f"sentence-transformers:{Path(model).name if Path(model).is_dir() else model}"
+        self.dimension = int(_either(self._model, "get_embedding_dimension", "get_sentence_embedding_dimension")())
+        self._tokenize = _either(self._model, "preprocess", "tokenize")
+        self._each = OneByOne(self._one, dimension=self.dimension, threads=threads or processors())
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """See `Embedder.embed`."""
+        return self._each.embed(texts)
+
+    def close(self) -> None:
+        """See `Embedder.close`."""
+        self._each.close()
+
+    def _one(self, text: str) -> NDArray[np.float32]:
+        try:
+            # The tokenizer sets its padding anew for each call, which two threads must not do at once.
+            with self._tokenizing:
+                features = self._tokenize([text])
+            with self._torch.inference_mode():
+                found: NDArray[np.float32] = self._model(features)["sentence_embedding"][0].float().numpy()
+        except Exception as error:  # as above
+            raise EmbeddingFailed(f"{self.name}: {error}") from error
+        return found
+
+
+def _either(model: Any, new: str, old: str) -> Any:
+    # Later versions of the library have other names for them.
+    return getattr(model, new) if hasattr(model, new) else getattr(model, old)

@@ -1,0 +1,265 @@
+"""One FAISS index of a data set, built from committed rows: the same file whatever shards and restarts there were.
+
+Vectors go in in order of cpe_id, scaled to unit length, so that the inner product is the cosine. Beside the index lies
+a manifest that says what it is; it is written last, and who reads the index compares both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shardwise_api.ingest import IndexKind
+from shardwise_jobs.errors import BadConfiguration, BadInput, WorkError
+from shardwise_jobs.files import OutputFolder, open_input
+
+from .codes import DENSE_WIDTH, Codes
+from .embed.base import unit
+from .stores.base import StoredVector
+
+INDEX_FILE, MANIFEST_FILE = "index.faiss", "index.json"
+METRIC = "inner product of unit vectors"
+_FIELD = "index"
+_SLICE = 4096
+_TRAINED_ON = 20_000
+_NPROBE = 16
+_SAMPLE = 16
+_CLOSE = 1e-5
+_MOST_CANDIDATES = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What an index file is."""
+
+    kind: str
+    dim: int
+    ntotal: int
+    metric: str
+    model: str
+    """Of the text's part of the vectors."""
+    dataset: str
+    nlist: int
+    """Inverted lists, 0 where there are none."""
+    nprobe: int
+    sha256: str
+    """Of the index file."""
+    ids_sha256: str
+    """Of the ids as they went in, 8 bytes each, big end first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One answer of a search: a vector's id and its similarity, -1 to 1."""
+
+    faiss_id: int
+    score: float
+
+
+class IndexFailed(WorkError):
+    """The index is not what its rows say."""
+
+    reason = "IndexFailed"
+
+
+class VectorIndex:
+    """An index in memory."""
+
+    def __init__(self, index: Any, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._index = index
+
+    @classmethod
+    def build(
+        cls, vectors: Iterable[StoredVector], *, count: int, dimension: int, kind: IndexKind, model: str, dataset: str
+    ) -> VectorIndex:
+        """Build an index of `count` vectors that come in order of cpe_id. `dimension` is the fused one.
+
+        Raises:
+            IndexFailed: there are more or fewer vectors, two have one id, or the index does not find what went in.
+        """
+        faiss = _library()
+        nlist = 0 if kind is IndexKind.FLAT else lists_for(count)
+        stream = iter(vectors)
+        first = list(islice(stream, _TRAINED_ON if nlist else 0))
+        index = _empty(faiss, dimension=dimension, nlist=nlist, sample=first)
+        ids = hashlib.sha256()
+        seen: set[int] = set()
+        sample: list[tuple[int, NDArray[np.float32]]] = []
+        for part in _slices(_chain(first, stream)):
+            matrix = unit(_matrix(part, dimension=dimension))
+            numbers = np.array([vector.faiss_id for vector in part], dtype=np.int64)
+            index.add_with_ids(matrix, numbers)
+            ids.update(numbers.astype(">i8").tobytes())
+            seen.update(numbers.tolist())
+            if len(sample) < _SAMPLE:
+                step = max(1, len(part) // _SAMPLE)
+                sample += [(int(numbers[at]), matrix[at]) for at in range(0, len(part), step)]
+        if not index.ntotal == len(seen) == count:
+            raise IndexFailed(f"the index has {index.ntotal} vectors with {len(seen)} ids, the store has {count}")
+        content = _bytes(faiss, index)
+        manifest = Manifest(
+            kind=str(kind),
+            dim=dimension,
+            ntotal=count,
+            metric=METRIC,
+            model=model,
+            dataset=dataset,
+            nlist=nlist,
+            nprobe=min(_NPROBE, nlist),
+            sha256=hashlib.sha256(content).hexdigest(),
+            ids_sha256=ids.hexdigest(),
+        )
+        built = cls(index, manifest)
+        built._check(sample)
+        return built
+
+    def write(self, output: OutputFolder) -> str:
+        """Write index and manifest, each whole or not at all, and return the index's URI."""
+        uri = output.write_bytes(INDEX_FILE, _bytes(_library(), self._index))
+        output.write_text(MANIFEST_FILE, json.dumps(asdict(self.manifest), indent=2, ensure_ascii=False) + "\n")
+        return uri
+
+    @classmethod
+    def read(cls, uri: str) -> VectorIndex:
+        """Read the index of a folder.
+
+        Raises:
+            BadConfiguration: there is none that can be read.
+            BadInput: it is not what its manifest says, as when it was written over half-way.
+        """
+        folder = OutputFolder(uri)
+        with open_input(folder.uri_of(MANIFEST_FILE), field=_FIELD) as stream:
+            text = stream.read()
+        with open_input(folder.uri_of(INDEX_FILE), field=_FIELD) as stream:
+            content = stream.read()
+        try:
+            manifest = Manifest(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"{folder.uri_of(MANIFEST_FILE)}: no manifest of an index: {error}") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != manifest.sha256:
+            raise BadInput(f"{folder.uri_of(INDEX_FILE)}: sha256 is {found}, its manifest says {manifest.sha256}")
+        index = _library().deserialize_index(np.frombuffer(content, dtype=np.uint8))
+        if index.ntotal != manifest.ntotal or index.d != manifest.dim:
+            raise BadInput(
+                f"{folder.uri_of(INDEX_FILE)}: {index.ntotal} vectors of {index.d} numbers, its manifest says "
+                f"{manifest.ntotal} of {manifest.dim}"
+            )
+        return cls(index, manifest)
+
+    def search(self, vector: NDArray[np.float32], *, k: int, codes: Codes | None = None) -> list[Hit]:
+        """Return the `k` nearest, best first; equals by id. `vector` is a text's.
+
+        With codes, the whole of a row's fused vector is compared. Without, the text's part alone, whatever the row's
+        codes: exact up to 20,000 rows, beyond that among the 20,000 best of the whole.
+
+        Raises:
+            BadConfiguration: the vector is of another width than the index's.
+        """
+        if len(vector) + DENSE_WIDTH != self.manifest.dim:
+            expected = self.manifest.dim - DENSE_WIDTH
+            raise BadConfiguration(f"{_FIELD}: it has {expected} numbers for a text, the embedding made {len(vector)}")
+        tail = np.zeros(DENSE_WIDTH, dtype=np.float32) if codes is None else codes.dense()
+        query = unit(np.concatenate([vector, tail]))
+        wanted = min(k, self.manifest.ntotal) if codes is not None else min(_MOST_CANDIDATES, self.manifest.ntotal)
+        hits = self._nearest(query, count=wanted)
+        if codes is None:
+            hits = [Hit(faiss_id=hit.faiss_id, score=hit.score / self._text_share(hit.faiss_id)) for hit in hits]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.faiss_id))[:k]
+
+    def _nearest(self, query: NDArray[np.float32], *, count: int) -> list[Hit]:
+        if not count:
+            return []
+        options = {}
+        if self.manifest.nlist:
+            faiss = _library()
+            options = {"params": faiss.SearchParametersIVF(nprobe=self.manifest.nprobe)}
+        scores, ids = self._index.search(query[None, :], count, **options)
+        # Of the inverted lists looked into there may be fewer.
+        return [
+            Hit(faiss_id=int(found), score=float(score))
+            for found, score in zip(ids[0], scores[0], strict=True)
+            if found >= 0
+        ]
+
+    def _text_share(self, faiss_id: int) -> float:
+        vector = self._index.reconstruct(faiss_id)
+        return float(np.linalg.norm(vector[: self.manifest.dim - DENSE_WIDTH]))
+
+    def _check(self, sample: Sequence[tuple[int, NDArray[np.float32]]]) -> None:
+        for faiss_id, vector in sample:
+            best = self._nearest(vector, count=1)
+            # Equal vectors share the first place.
+            if not best or (best[0].faiss_id != faiss_id and best[0].score > float(vector @ vector) + _CLOSE):
+                raise IndexFailed(f"the index does not find vector {faiss_id} by itself: {best}")
+
+
+def lists_for(count: int) -> int:
+    """Return how many inverted lists go with so many vectors: at most one per 40, or training has too few of each."""
+    if count < 8_000:
+        lists = count // 40
+    elif count < 20_000:
+        lists = min(200, count // 40)
+    elif count < 40_000:
+        lists = min(512, count // 40)
+    else:
+        lists = math.isqrt(count)
+    return max(1, lists)
+
+
+def _empty(faiss: Any, *, dimension: int, nlist: int, sample: Sequence[StoredVector]) -> Any:
+    if not nlist:
+        return faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
+    quantizer = faiss.IndexFlatIP(dimension)
+    index = faiss.IndexIVFFlat(quantizer, dimension, nlist, faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = 1
+    if sample:
+        # On one thread: between several the sums of a centroid would round by their number.
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            index.train(unit(_matrix(sample, dimension=dimension)))
+        finally:
+            faiss.omp_set_num_threads(threads)
+    # By hash: ids are no positions. Without it a vector could not be read back by its id.
+    index.set_direct_map_type(faiss.DirectMap.Hashtable)
+    return index
+
+
+def _matrix(vectors: Sequence[StoredVector], *, dimension: int) -> NDArray[np.float32]:
+    for vector in vectors:
+        if vector.fused.shape != (dimension,):
+            raise IndexFailed(f"row {vector.cpe_id} has a vector of {len(vector.fused)} numbers, not {dimension}")
+    return np.stack([vector.fused for vector in vectors])
+
+
+def _slices(vectors: Iterator[StoredVector]) -> Iterator[list[StoredVector]]:
+    while part := list(islice(vectors, _SLICE)):
+        yield part
+
+
+def _chain(first: Sequence[StoredVector], rest: Iterator[StoredVector]) -> Iterator[StoredVector]:
+    yield from first
+    yield from rest
+
+
+def _bytes(faiss: Any, index: Any) -> bytes:
+    content: bytes = faiss.serialize_index(index).tobytes()
+    return content
+
+
+def _library() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise BadConfiguration("the index needs the extra: pip install 'shardwise[ingest]'") from error
+    return faiss

@@ -1,0 +1,50 @@
+"""From a store's URI to the store: the one place that knows which schemes there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from shardwise_jobs.errors import BadConfiguration
+
+from .base import RowStore
+
+
+def sqlite_path(uri: str) -> Path:
+    """Return the file of `sqlite:///relative.db` or `sqlite:////absolute.db` (as SQLAlchemy reads them)."""
+    parts = urlsplit(uri)
+    if parts.netloc or not parts.path.strip("/"):
+        raise BadConfiguration(
+            f"store.uri {uri!r}: write sqlite:///file.db (relative) or sqlite:////dir/file.db (absolute)"
+        )
+    return Path(unquote(parts.path.removeprefix("/")))
+
+
+def open_store(
+    uri: str, *, read_only: bool = False, pool_size: int = 4, timeout_seconds: float = 60, attempts: int = 10
+) -> RowStore:
+    """Open the store that `uri` names; nothing is made before `prepare`.
+
+    `read_only` is for who searches. `pool_size` (connections) acts on PostgreSQL; `timeout_seconds` is how long a lock
+    or a connection is waited for, `attempts` how often a transaction is tried.
+
+    Raises:
+        BadConfiguration: the URI is none of a store, or `pool_size` is below 1.
+    """
+    if pool_size < 1:
+        raise BadConfiguration(f"pool_size must be greater than 0, not {pool_size}")
+    scheme, known, _ = uri.partition("://")
+    if scheme == "sqlite":
+        from .sqlite import SqliteStore
+
+        return SqliteStore(sqlite_path(uri), read_only=read_only, timeout_seconds=timeout_seconds, attempts=attempts)
+    if scheme in ("postgresql", "postgres"):
+        try:
+            from .postgres import PostgresStore
+        except ImportError as error:
+            raise BadConfiguration("a PostgreSQL store needs the extra: pip install 'shardwise[ingest]'") from error
+        return PostgresStore(uri, pool_size=pool_size, timeout_seconds=timeout_seconds, attempts=attempts)
+    # The whole of it may hold a password.
+    raise BadConfiguration(
+        f"store.uri: unknown scheme {scheme if known else ''!r}; known are sqlite:// and postgresql://"
+    )

@@ -1,0 +1,64 @@
+"""Where pgvector is installed in the database, vectors have its type, and the very same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shardwise_jobs.engines.ingest.stores import open_store
+from tests.support import postgres_server
+from tests.support.postgres_server import PostgresServer
+from tests.support.require import missing
+from tests.support.rows import MODEL, digests, digests_of, new_run, record, rows
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    try:
+        with postgres_server.running_with_vector() as server:
+            yield server
+    except postgres_server.ServerMissing as error:
+        missing(f"a PostgreSQL with pgvector ({error})", "It comes from a package index.")
+
+
+def test_vectors_are_of_its_type_and_other_programs_can_compare_them(server: PostgresServer) -> None:
+    uri, run, made = server.new_database(), new_run(), rows(range(40))
+    server.execute("CREATE EXTENSION vector", uri=uri)
+    store = open_store(uri)
+    store.prepare(model=MODEL)
+    assert store.commit_block(rows=made, record=record(run=run, chunks=40)) == 40
+    assert store.commit_block(rows=made, record=record(run=run, chunks=40)) is None
+    assert digests(store) == digests_of(made)
+    assert [one.concept_vec.tobytes() for one in store.rows()] == [
+        one.concept_vec.tobytes() for one in sorted(made, key=lambda one: one.cpe_id.bytes)
+    ]
+    store.close()
+    types = (
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+        "WHERE attrelid='cpe_vectors'::regclass AND attname IN ('fused_vec', 'concept_vec', 'tmd_dense')"
+    )
+    assert dict(server.execute(types, uri=uri)) == {  # type: ignore[arg-type]
+        "fused_vec": "vector(24)",
+        "concept_vec": "vector(8)",
+        "tmd_dense": "vector(16)",
+    }
+    nearest = (
+        "SELECT other.cpe_id::text FROM cpe_vectors one, cpe_vectors other "
+        f"WHERE one.cpe_id='{made[7].cpe_id}' ORDER BY one.fused_vec <=> other.fused_vec LIMIT 1"
+    )
+    assert server.execute(nearest, uri=uri) == [(str(made[7].cpe_id),)]
+
+
+def test_a_store_that_was_made_before_the_extension_keeps_its_arrays(server: PostgresServer) -> None:
+    uri, made = server.new_database(), rows(range(6))
+    first = open_store(uri)
+    first.prepare(model=MODEL)
+    server.execute("CREATE EXTENSION vector", uri=uri)
+    second = open_store(uri)
+    second.prepare(model=MODEL)
+    for store, part in ((first, made[:3]), (second, made[3:])):
+        assert store.commit_block(rows=part, record=record(run=new_run(), chunks=3)) == 3
+    assert digests(second) == digests_of(made)
+    first.close()
+    second.close()
