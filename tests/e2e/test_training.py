@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from typing import Any
 
@@ -94,7 +95,8 @@ def test_a_rank_that_finds_no_place_is_named(workspace: Workspace) -> None:
     failed = status.condition(ConditionType.FAILED)
     assert failed is not None, told(status)
     assert failed.reason == "StartDeadlineExceeded"
-    assert "rank 2 of 3" in failed.message
+    assert re.search(r"rank \d of 3 never came", failed.message)
+    assert "Insufficient cpu" in failed.message
     eventually(lambda: not _at_work(run), seconds=60, what="the ranks that came have left")
 
 
@@ -118,9 +120,10 @@ def test_seeds_of_which_none_gets_there_are_told_one_by_one(workspace: Workspace
     status = run.finish(seconds=120)
 
     failed = status.condition(ConditionType.FAILED)
-    assert failed is not None, told(status)
+    assert failed is not None
     assert failed.reason == "NoSeedConverged"
-    assert {failure.shard: failure.reason for failure in status.failures} == {0: "NotConverged", 1: "NotConverged"}
+    told_of = {failure.shard: failure.reason for failure in status.failures if failure.shard is not None}
+    assert told_of == {0: "NotConverged", 1: "NotConverged"}
 
 
 def _delete(run: Submitted, *, rank: int, grace: str) -> None:

@@ -25,7 +25,7 @@ from shardwise_jobs.engine import Context
 from shardwise_jobs.engines.difflogic.checkpoint import FILE, digest_of
 from shardwise_jobs.engines.difflogic.engine import DifflogicEngine
 from shardwise_jobs.engines.difflogic.parts import parts_of
-from shardwise_jobs.errors import BadConfiguration, BadInput, WorkError
+from shardwise_jobs.errors import BadConfiguration, BadInput, Temporary, WorkError
 from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.progress import ProgressSender
 from shardwise_jobs.stop import StopFlag
@@ -221,6 +221,29 @@ class TestOneTraining:
         monkeypatch.setenv(Environment.RENDEZVOUS, (run.folder / "rendezvous").as_uri())
         with pytest.raises(BadConfiguration, match=r"prepared\.peerToken is missing"):
             run.work()
+
+
+class TestRanks:
+    """Their number may change at any moment, and then all meet anew."""
+
+    def test_one_that_is_no_longer_wanted_leaves_without_harm(self, run: Run) -> None:
+        run.shards = 2
+        run.prepare()
+        with pytest.raises(Temporary, match="rank 2 is not one of 2 ranks any more"):
+            run.work(shard=2)
+
+    def test_the_first_one_does_not_wait_for_those_that_are_no_longer_wanted(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run.prepare()
+        document, rendezvous = run.folder / "run.json", run.folder / "rendezvous"
+        document.write_text(run.engine()._context.document.model_dump_json(by_alias=True), encoding="utf-8")
+        monkeypatch.setenv(Environment.RUN, str(document))
+        monkeypatch.setenv(Environment.RENDEZVOUS, rendezvous.as_uri())
+        run.shards = 2
+        with pytest.raises(Temporary, match="the number of ranks changes from 2 to 1"):
+            run.work()
+        assert run.report().awaited == "1"
 
 
 class TestSweep:
