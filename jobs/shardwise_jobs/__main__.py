@@ -11,23 +11,19 @@ import os
 import sys
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from shardwise_api.base import ApiModel
 from shardwise_api.wire import (
     MAX_TERMINATION_MESSAGE_BYTES,
     Environment,
     ExitCode,
-    RunDocument,
     Step,
     StepFailure,
 )
 
-from .engine import Context, load_engine
-from .errors import BadConfiguration, Interrupted, WorkError
-from .files import OutputFolder
+from .engine import load_engine
+from .errors import Interrupted, WorkError
 from .pod import provide_home
-from .progress import ProgressSender
+from .start import configure_logging, open_context, shard_of
 from .stop import StopFlag
 
 log = logging.getLogger("shardwise")
@@ -35,10 +31,7 @@ log = logging.getLogger("shardwise")
 
 def main() -> int:
     """Run one step as the environment says and return the exit code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    # A line per request would be the longest part of a log, and cost more than the request.
-    for name in ("httpx", "botocore", "aiobotocore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    configure_logging()
     parent = os.environ.get(Environment.PARENT)
     stop = StopFlag(parent=int(parent) if parent else None)
     stop.install(leave=lambda error: _leave(_failure(error)))
@@ -69,21 +62,9 @@ def main() -> int:
 def _run_step(stop: StopFlag) -> ApiModel:
     provide_home()
     environment = os.environ
-    document = _document(environment.get(Environment.RUN))
-    step = Step(environment.get(Environment.STEP, Step.WORK))
-    shard = int(environment.get(Environment.SHARD, "0"))
-    output = environment.get(Environment.OUTPUT) or document.spec.get("output", {}).get("uri")
-    if not output:
-        raise BadConfiguration("spec.output: required here: there is no default folder for artefacts")
-    engine_name = next(iter(document.spec["engine"])) if "engine" in document.spec else "ingest"
-    context = Context(
-        document=document,
-        output=OutputFolder(output),
-        stop=stop,
-        progress=ProgressSender(
-            target=environment.get(Environment.PROGRESS), run=document.uid, shard=shard, environment=environment
-        ),
-    )
+    context = open_context(environment, stop=stop)
+    spec, step = context.document.spec, Step(environment.get(Environment.STEP, Step.WORK))
+    engine_name = next(iter(spec["engine"])) if "engine" in spec else "ingest"
     if step is not Step.WORK:
         # Both may be repeated from their begin, and neither has blocks to stop between.
         stop.at_once()
@@ -92,16 +73,7 @@ def _run_step(stop: StopFlag) -> ApiModel:
         return engine.prepare(dry_run=bool(environment.get(Environment.DRY_RUN)))
     if step is Step.FINALIZE:
         return engine.finalize()
-    return engine.work(shard=shard)
-
-
-def _document(path: str | None) -> RunDocument:
-    if not path:
-        raise BadConfiguration(f"{Environment.RUN} is not set: a worker is started by the operator or `shardwise run`")
-    try:
-        return RunDocument.model_validate_json(Path(path).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise BadConfiguration(f"run document {path}: {error}") from error
+    return engine.work(shard=shard_of(environment))
 
 
 def _failure(error: WorkError) -> StepFailure:

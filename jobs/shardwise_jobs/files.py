@@ -140,11 +140,15 @@ class OutputFolder:
 
     def read_text(self, name: str) -> str | None:
         """Return a text file's content, None when it isn't there. Raises as `write_bytes`."""
+        content = self.read_bytes(name)
+        return None if content is None else content.decode("utf-8")
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """Return a file's content, None when it isn't there. Raises as `write_bytes`."""
         if self._path is None:
-            content = remote.read(self.uri_of(name), field=OUTPUT_FIELD)
-            return None if content is None else content.decode("utf-8")
+            return remote.read(self.uri_of(name), field=OUTPUT_FIELD)
         try:
-            return (self._path / name).read_text(encoding="utf-8")
+            return (self._path / name).read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from shardwise_api.wire import Environment, ItemCounts, ProgressReport
+from shardwise_api.wire import Checkpoint, Environment, ItemCounts, Metric, ProgressReport
 
 from .files import atomic_write, local_path
 from .progress_http import HttpSink
@@ -45,9 +45,15 @@ class ProgressSender:
         total: int | None = None,
         resumed: ItemCounts | None = None,
         message: str = "",
+        awaited: str = "",
+        metrics: Sequence[Metric] = (),
+        checkpoint: Checkpoint | None = None,
         last: bool = False,
     ) -> None:
-        """Report committed counts of the shard; `last` goes out before this returns, or is given up soon."""
+        """Report committed counts of the shard; `last` goes out before this returns, or is given up soon.
+
+        A report replaces those before it: whoever has metrics or a checkpoint to show sends them each time.
+        """
         if self._sink is None:
             return
         report = ProgressReport(
@@ -60,6 +66,9 @@ class ProgressSender:
             resumed=0 if resumed is None else resumed.all,
             resumed_done=0 if resumed is None else resumed.done,
             message=message,
+            awaited=awaited,
+            metrics=list(metrics),
+            checkpoint=checkpoint,
         )
         self._sink.put(report.model_dump_json(by_alias=True).encode(), last=last)
 

@@ -1,4 +1,4 @@
-"""The progress bar of a run: samples, rate, time left and errors, on standard error."""
+"""The progress bar of a run: samples or steps, rate, time left, errors or losses, on standard error."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from typing import Never
 
 from tqdm import tqdm
 
-from shardwise_api.status import Failure, Phase, RunStatus
+from shardwise_api.runs import Run, is_gang, sweep_of
+from shardwise_api.status import ConditionType, Failure, RunStatus
+
+from .figures import figures
 
 
 class ProgressBar:
     """Shows statuses as they come; where standard error is no terminal, a line now and then."""
 
-    def __init__(self, *, label: str) -> None:
-        self._label = label
-        self._phase: Phase | None = None
+    def __init__(self, *, run: Run) -> None:
+        self._label = run.metadata.name
+        self._ranks = is_gang(run)
+        self._seeds = sweep_of(run) is not None
+        self._told = ""
         self._shown: list[Failure] = []
         terminal = sys.stderr.isatty()
         self._bar: tqdm[Never] = tqdm(
-            desc=label,
-            unit=" samples",
+            desc=self._label,
+            unit=" steps" if self._ranks or self._seeds else " samples",
             unit_scale=False,
             file=sys.stderr,
             dynamic_ncols=terminal,
@@ -37,9 +42,10 @@ class ProgressBar:
 
     def show(self, status: RunStatus) -> None:
         """Show a status."""
-        if status.phase is not self._phase:
-            self._phase = status.phase
-            self._bar.set_description(f"{self._label} {status.phase}", refresh=False)
+        told = f"{self._label} {status.phase}{_waiting(status)}"
+        if told != self._told:
+            self._told = told
+            self._bar.set_description(told, refresh=False)
         if status.items.total is not None and self._bar.total != status.items.total:
             self._bar.total = status.items.total
         for failure in [failure for failure in status.failures if failure not in self._shown]:
@@ -47,9 +53,20 @@ class ProgressBar:
             self._bar.write(f"{where}exit {failure.exit_code}, {failure.reason}: {failure.message}", file=sys.stderr)
         self._shown = status.failures
         items = status.items
-        self._bar.set_postfix(
-            {"errors": items.failed, "shards": f"{status.shards.succeeded}/{status.shards.total}"}, refresh=False
-        )
+        self._bar.set_postfix(self._beside(status), refresh=False)
         self._bar.update(items.done + items.failed + items.skipped - self._bar.n)
         if status.finished:
             self._bar.refresh()
+
+    def _beside(self, status: RunStatus) -> dict[str, object]:
+        shards = status.shards
+        learned = figures({metric.name: metric.value for metric in status.metrics})
+        if self._ranks:
+            return {**learned, "ranks": f"{shards.active}/{shards.total}"}
+        done = f"{shards.succeeded}/{shards.total}"
+        return {**learned, "seeds": done} if self._seeds else {"errors": status.items.failed, "shards": done}
+
+
+def _waiting(status: RunStatus) -> str:
+    ready = status.condition(ConditionType.PODS_READY)
+    return f" ({ready.message})" if ready is not None and ready.reason == "WaitingForRanks" else ""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from shardwise_api.runs import Run
+from shardwise_api.runs import Run, is_gang, sweep_of
 from shardwise_api.status import ConditionType, RunStatus
+
+from .figures import number
+
+_OF_A_SUMMARY = ("picture", "guarantee")
+"""What people look for in the summary of a run that learns patterns; its many numbers are in a file."""
 
 
 def wide_console() -> Console:
@@ -30,8 +36,13 @@ def print_run(run: Run, *, logs: Path) -> None:
         if condition is not None and condition.message:
             table.add_row("message", condition.message)
     items = status.items
-    table.add_row("items", f"{items.done:,} done, {items.failed:,} failed, {items.skipped:,} skipped")
-    table.add_row("shards", f"{status.shards.succeeded} of {status.shards.total} done")
+    training = is_gang(run) or sweep_of(run) is not None
+    if training:
+        table.add_row("steps", f"{items.done:,}" if items.total is None else f"{items.done:,} of {items.total:,}")
+        table.add_row("ranks" if is_gang(run) else "seeds", _shards(run, status))
+    else:
+        table.add_row("items", f"{items.done:,} done, {items.failed:,} failed, {items.skipped:,} skipped")
+        table.add_row("shards", f"{status.shards.succeeded} of {status.shards.total} done")
     metrics = {metric.name: metric.value for metric in status.metrics}
     if rate := metrics.get("rate_samples_per_sec"):
         table.add_row("rate", f"{rate:,.0f} samples/s ({metrics.get('total_time_seconds', 0):.1f} s of work)")
@@ -39,10 +50,11 @@ def print_run(run: Run, *, logs: Path) -> None:
         table.add_row("digest", status.result.digest)
         if status.result.uri:
             table.add_row("summary", status.result.uri)
-        if picture := status.result.summary.get("picture"):
-            table.add_row("picture", str(picture))
-        if guarantee := status.result.summary.get("guarantee"):
-            table.add_row("guarantee", str(guarantee))
+        for name, value in status.result.summary.items():
+            if (training and name != "steps") or (value and name in _OF_A_SUMMARY):
+                table.add_row(name, _shown(value))
+    if status.checkpoint is not None:
+        table.add_row("checkpoint", f"{status.checkpoint.uri} (step {status.checkpoint.step:,})")
     for failure in status.failures[-3:]:
         if failure.shard is not None:
             told = f"shard {failure.shard}: exit {failure.exit_code}, {failure.reason}: {failure.message}"
@@ -50,7 +62,33 @@ def print_run(run: Run, *, logs: Path) -> None:
     if status.failures:
         table.add_row("logs", str(logs))
     console.print(table)
-    _print_levels(console, metrics)
+    if training:
+        _print_metrics(console, metrics)
+    else:
+        _print_levels(console, metrics)
+
+
+def _shards(run: Run, status: RunStatus) -> str:
+    if is_gang(run):
+        return str(status.shards.total)
+    return f"{status.shards.succeeded} solved, {status.shards.failed} not, of {status.shards.total}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return number(value)
+
+
+def _print_metrics(console: Console, metrics: dict[str, float]) -> None:
+    if not metrics:
+        return
+    table = Table(title="Metrics", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in metrics.items():
+        table.add_row(name, number(value))
+    console.print(table)
 
 
 def _print_levels(console: Console, metrics: dict[str, float]) -> None:

@@ -98,9 +98,9 @@ CASES = {
         says=("http://127.0.0.1:1",),
     ),
     "engine of a later version": Case(
-        make=setting("spec.engine", {"difflogic": {"preset": "GameOfLife", "steps": 1}}),
+        make=setting("spec.engine", {"scripts": {"source": "/scripts", "jobs": [{"name": "a"}]}}),
         code=2,
-        says=("spec.engine.difflogic", "kato"),
+        says=("spec.engine.scripts", "kato and difflogic"),
     ),
     "store that is a folder": Case(
         make=setting(f"{KATO}.store", {"uri": "sqlite:////"}), code=2, says=("store.uri", "sqlite:///")

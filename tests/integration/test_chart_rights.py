@@ -20,6 +20,7 @@ RUN_RIGHTS = {
     ("", "pods"): {"list", "watch"},
     ("", "configmaps"): {"get", "create", "patch"},
     ("", "serviceaccounts"): {"get", "create", "patch"},
+    ("", "services"): {"get", "create", "patch"},
     ("networking.k8s.io", "networkpolicies"): {"get", "create", "patch"},
     ("events.k8s.io", "events"): {"create"},
     ("", "events"): {"list"},

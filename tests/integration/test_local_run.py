@@ -321,8 +321,8 @@ def test_more_sessions_than_the_pool_holds_are_refused(folder: Folder) -> None:
 EXAMPLES = CORPUS.parents[1]
 
 
-# Those for a cluster are run on one: tests/e2e/test_runs.py.
-@pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("*.yaml") if not p.name.startswith("cluster-")))
+# Those for a cluster are run on one: tests/e2e/test_runs.py. Trainings take longer: test_local_training.py.
+@pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("*.yaml") if p.name.startswith("kato-")))
 def test_every_example_runs(tmp_path: Path, name: str) -> None:
     arguments = ["run", str(EXAMPLES / name), "-o", "json", "--workdir", str(tmp_path / "work")]
     store = f"sqlite:///{tmp_path}/x.db"

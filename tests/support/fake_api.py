@@ -28,6 +28,7 @@ _KINDS = {
     "configmaps": "ConfigMap",
     "serviceaccounts": "ServiceAccount",
     "networkpolicies": "NetworkPolicy",
+    "services": "Service",
     "events": "Event",
 }
 
@@ -223,6 +224,8 @@ class FakeApi(Api):
         return {"kind": f"{kind}List", "apiVersion": base, "metadata": {}, "items": items}
 
     def _merge(self, path: str, known: Document, body: Document) -> Document:
+        if known["kind"] == "Job":
+            self._check_size(known.get("spec", {}), _merged(known, body).get("spec", {}))
         if body.get("metadata", {}).get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
             raise ApiError(
                 status=422, reason="Invalid", message=f'{path} is invalid: metadata.uid: Invalid value: "…": immutable'
@@ -251,6 +254,11 @@ class FakeApi(Api):
         spec = body.get("spec", {})
         if body["kind"] == "Job" and spec["maxFailedIndexes"] > spec["completions"]:
             message = "spec.maxFailedIndexes: Invalid value: must be less than or equal to completions"
+            raise ApiError(status=422, reason="Invalid", message=message)
+
+    def _check_size(self, before: Document, after: Document) -> None:
+        if before.get("completions") != after.get("completions") != after.get("parallelism"):
+            message = "spec.completions: Invalid value: can only be modified in tandem with spec.parallelism"
             raise ApiError(status=422, reason="Invalid", message=message)
 
     def _now(self) -> str:

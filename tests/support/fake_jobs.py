@@ -85,20 +85,38 @@ class FakeJobs:
     def _sync(self, job: Body) -> None:
         for pod in self._own(job):
             self._account(job, pod)
-        done, failed = _indexes(job, "completedIndexes"), _indexes(job, "failedIndexes")
         spec = job["spec"]
+        self._forget_beyond(job)
+        done, failed = _indexes(job, "completedIndexes"), _indexes(job, "failedIndexes")
         if _condition(job):
             self._stop(job)
             return
-        if len(done | failed) == spec["completions"]:
+        enough = [rule["succeededCount"] for rule in spec.get("successPolicy", {}).get("rules", ())]
+        if len(done | failed) < spec["completions"] and any(len(done) >= count for count in enough):
+            self._finish(job, "Complete", "SuccessPolicy")
+        elif len(done | failed) == spec["completions"]:
             self._finish(job, *(("Failed", "FailedIndexes") if failed else ("Complete", "CompletionsReached")))
         elif spec.get("suspend"):
             self._stop(job)
         else:
             self._fill(job, done | failed)
 
+    def _forget_beyond(self, job: Body) -> None:
+        # The number of completions may have gone down.
+        count = job["spec"]["completions"]
+        for field in ("completedIndexes", "failedIndexes"):
+            known = _indexes(job, field)
+            if any(index >= count for index in known):
+                self._update(job, {field: indexes.to_text(index for index in known if index < count)})
+
     def _fill(self, job: Body, over: set[int]) -> None:
-        live = [pod for pod in self._own(job) if pod["status"]["phase"] in ("Pending", "Running")]
+        live = []
+        for pod in self._own(job):
+            if pod["status"]["phase"] in ("Pending", "Running"):
+                if int(pod["metadata"]["labels"][INDEX_ANNOTATION]) >= job["spec"]["completions"]:
+                    self._kill(pod)
+                else:
+                    live.append(pod)
         taken = {int(pod["metadata"]["labels"][INDEX_ANNOTATION]) for pod in live}
         wanted = min(job["spec"]["parallelism"], job["spec"]["completions"] - len(over)) - len(live)
         if "startTime" not in job.get("status", {}):
@@ -134,7 +152,7 @@ class FakeJobs:
         self._counted.add(uid)
         index = int(pod["metadata"]["labels"][INDEX_ANNOTATION])
         over = _indexes(job, "completedIndexes") | _indexes(job, "failedIndexes")
-        if index in over:
+        if index in over or index >= job["spec"]["completions"]:
             return
         if phase == "Succeeded":
             self._update(job, {"completedIndexes": indexes.to_text(_indexes(job, "completedIndexes") | {index})})
@@ -144,7 +162,8 @@ class FakeJobs:
             self._finish(job, "Failed", "PodFailurePolicy", f"Container {CONTAINER} for pod failed with exit code")
         elif action != "Ignore":
             self._failures[job["metadata"]["uid"], index] += 1
-            if self._failures[job["metadata"]["uid"], index] > job["spec"]["backoffLimitPerIndex"]:
+            used_up = self._failures[job["metadata"]["uid"], index] > job["spec"]["backoffLimitPerIndex"]
+            if used_up or action == "FailIndex":
                 failed = _indexes(job, "failedIndexes") | {index}
                 self._update(job, {"failedIndexes": indexes.to_text(failed)})
                 if len(failed) > job["spec"]["maxFailedIndexes"]:

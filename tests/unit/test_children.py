@@ -23,6 +23,8 @@ SETTINGS = ChildSettings(
     worker_image="registry.example/worker:1", image_pull_secrets=("pull",), progress_url="http://progress.example/v1"
 )
 REST_ON_A_CLUSTER = ("engine.kato.server={url: 'http://kato.example'}",)
+RANKS = ('output={uri: "s3://b/p"}', "sharding.shards=3")
+SEEDS = (*RANKS, "engine.difflogic.sweep={seeds: [7, 8, 9]}")
 MAX_LABEL = 63
 VOLUME_TYPES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
     "secret"}  # fmt: skip
@@ -67,6 +69,8 @@ RUNS = {
     "kato": run_of(*ON_A_CLUSTER),
     "rest": run_of(*REST_ON_A_CLUSTER, text=manifests.REST),
     "ingest": run_of('output={uri: "s3://b/p"}', text=manifests.INGEST),
+    "gang": run_of(*RANKS, text=manifests.DIFFLOGIC),
+    "sweep": run_of(*SEEDS, text=manifests.DIFFLOGIC),
 }
 
 
@@ -104,7 +108,8 @@ class TestEveryChild:
 
     def test_rests_on_what_is_made_before_it(self, run: Run, step: Step) -> None:
         found = children(run, step)
-        assert list(found) == ["ServiceAccount", "NetworkPolicy", "ConfigMap", "Job"]
+        meeting = ["Service"] if run is RUNS["gang"] and step is Step.WORK else []
+        assert list(found) == ["ServiceAccount", "NetworkPolicy", *meeting, "ConfigMap", "Job"]
         pod = found["Job"]["spec"]["template"]["spec"]
         assert pod["serviceAccountName"] == found["ServiceAccount"]["metadata"]["name"]
         (mounted,) = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
@@ -159,12 +164,71 @@ class TestRestrictedPod:
         assert path == "/var/run/secrets/shardwise/token"
         assert environment(run, Step.WORK)["SHARDWISE_PROGRESS_TOKEN_FILE"] == path
 
-    def test_nobody_may_speak_to_it(self, run: Run, step: Step) -> None:
+    def test_nobody_may_speak_to_it_but_ranks_to_each_other(self, run: Run, step: Step) -> None:
         policy = children(run, step)["NetworkPolicy"]["spec"]
-        assert policy == {
-            "podSelector": {"matchLabels": {"shardwise.dev/run-uid": "1234"}}, "policyTypes": ["Ingress"],
-            "ingress": [],
+        own = {"matchLabels": {"shardwise.dev/run-uid": "1234"}}
+        peers = [{"from": [{"podSelector": own}]}] if run is RUNS["gang"] else []
+        assert policy == {"podSelector": own, "policyTypes": ["Ingress"], "ingress": peers}
+
+
+class TestRanks:
+    """Pods of one training, which have to find each other before any of them is ready."""
+
+    def test_have_host_names_while_they_wait_for_each_other(self) -> None:
+        service = children(RUNS["gang"])["Service"]
+        assert service["metadata"]["name"] == pod_of(RUNS["gang"])["subdomain"] == "words"
+        assert service["spec"] == {
+            "clusterIP": "None", "publishNotReadyAddresses": True,
+            "selector": {"shardwise.dev/run-uid": "1234", "shardwise.dev/step": "work"},
+            "ports": [{"name": "rendezvous", "port": 29400, "protocol": "TCP"}],
         }  # fmt: skip
+        labels = job_of(RUNS["gang"])["spec"]["template"]["metadata"]["labels"]
+        assert labels.items() >= service["spec"]["selector"].items()
+
+    def test_meet_at_the_first_one(self) -> None:
+        assert environment(RUNS["gang"])["SHARDWISE_RENDEZVOUS"] == "tcp://words-0.words.team.svc:29400"
+
+    @pytest.mark.parametrize(("name", "step"), [("gang", Step.PREPARE), ("gang", Step.FINALIZE), ("sweep", Step.WORK)])
+    def test_alone_meet(self, name: str, step: Step) -> None:
+        assert "SHARDWISE_RENDEZVOUS" not in environment(RUNS[name], step)
+        assert "subdomain" not in pod_of(RUNS[name], step)
+        assert "Service" not in children(RUNS[name], step)
+
+    def test_have_a_job_whose_number_of_completions_may_change(self) -> None:
+        spec = job_of(RUNS["gang"])["spec"]
+        assert spec["completionMode"] == "Indexed"
+        assert spec["completions"] == spec["parallelism"] == 3
+        assert spec["maxFailedIndexes"] == 0
+
+    def test_have_nothing_in_their_pods_that_depends_on_their_number(self) -> None:
+        # A Job's template can't be changed.
+        more = run_of(*RANKS, "sharding.shards=4", text=manifests.DIFFLOGIC)
+        assert job_of(more)["spec"]["template"] == job_of(RUNS["gang"])["spec"]["template"]
+
+
+class TestSeeds:
+    def test_that_are_not_solved_are_not_tried_again_and_fail_nothing_else(self) -> None:
+        spec = job_of(RUNS["sweep"])["spec"]
+        assert spec["podFailurePolicy"]["rules"][0] == {
+            "action": "FailIndex", "onExitCodes": {"containerName": "worker", "operator": "In", "values": [3]},
+        }  # fmt: skip
+        assert spec["maxFailedIndexes"] == spec["completions"] == 3
+
+    def test_that_are_not_solved_end_no_run_whatever_its_codes(self) -> None:
+        run = run_of(*SEEDS, "retry.nonRetriableExitCodes=[2, 3]", text=manifests.DIFFLOGIC)
+        rules = job_of(run)["spec"]["podFailurePolicy"]["rules"]
+        assert [rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailJob"] == [[2]]
+
+    def test_end_with_the_first_that_is_solved_unless_all_are_wanted(self) -> None:
+        all_of_them = run_of(*SEEDS, "engine.difflogic.sweep.stopOnFirst=false", text=manifests.DIFFLOGIC)
+        assert job_of(RUNS["sweep"])["spec"]["successPolicy"] == {"rules": [{"succeededCount": 1}]}
+        assert "successPolicy" not in job_of(all_of_them)["spec"]
+
+    @pytest.mark.parametrize("step", [Step.PREPARE, Step.FINALIZE])
+    def test_are_a_matter_of_the_work_step(self, step: Step) -> None:
+        spec = job_of(RUNS["sweep"], step)["spec"]
+        assert "successPolicy" not in spec
+        assert "FailIndex" not in [rule["action"] for rule in spec["podFailurePolicy"]["rules"]]
 
 
 class TestNames:

@@ -132,3 +132,17 @@ def test_local_files_need_no_file_system_library(tmp_path: Path, monkeypatch: py
     assert folder.read_text("a.txt") == "text"
     assert folder.read_text("b.txt") is None
     assert _read(str(tmp_path / "a.txt")) == b"text"
+
+
+@pytest.mark.parametrize("place", ["local", "remote"])
+def test_bytes_come_back_and_what_is_not_there_is_none(place: str, tmp_path: Path) -> None:
+    output = OutputFolder(str(tmp_path) if place == "local" else _memory())
+    assert output.read_bytes("a.npz") is None
+    output.write_bytes("a.npz", b"\x00\xff\n")
+    assert output.read_bytes("a.npz") == b"\x00\xff\n"
+
+
+def test_a_file_that_can_not_be_read_is_an_error_that_names_the_field(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").mkdir()
+    with pytest.raises(BadConfiguration, match=r"spec\.output\.uri: .*a\.npz: Is a directory"):
+        OutputFolder(str(tmp_path)).read_bytes("a.npz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,12 @@ from shardwise_api.wire import Step
 from shardwise_operator.core.actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
 from shardwise_operator.core.plan import run_document
 from shardwise_operator.observe.seen import JobSeen
+from shardwise_operator.shell.api import ApiError
 from shardwise_operator.shell.cache import Cache
 from shardwise_operator.shell.hands import Hands, NameTaken, NotLeading
 from tests.support import manifests
 from tests.support.bodies import job, seen_job
-from tests.support.fake_api import FakeApi
+from tests.support.fake_api import FakeApi, Refusal, unreachable
 from tests.support.fake_cluster import ON_A_CLUSTER, SETTINGS, run_body, run_path
 from tests.support.virtual_time import in_virtual_time
 
@@ -51,6 +53,31 @@ class Bench:
 
     def writes(self) -> list[str]:
         return [f"{call.verb} {call.kind}" for call in self.api.written()]
+
+
+class Ranks(Bench):
+    """A training, and hands."""
+
+    CHILDREN = ("apply ServiceAccount", "apply NetworkPolicy", "apply Service", "apply ConfigMap", "apply Job")
+
+    def __init__(self) -> None:
+        super().__init__()
+        changes = ('output={uri: "s3://bucket/prefix"}', "metadata.name=words")
+        self.run = parse_manifest(manifests.changed(manifests.DIFFLOGIC, *changes), name="test")
+        self.run.metadata.namespace = "team"
+        self.run.metadata.uid = self.api.of("TrainingRun")[0]["metadata"]["uid"]
+
+    def ensure(self, *, ranks: int = 3, parallelism: int = 0, jobs: list[JobSeen] | None = None) -> None:
+        self.run.spec.sharding.shards = ranks
+        document = run_document(self.run)
+        self.act(EnsureJob(step=Step.WORK, completions=ranks, parallelism=ranks, document=document), jobs=jobs)
+
+    def told(self) -> int:
+        """The number that a rank reads when it starts."""
+        found = self.api.body("ConfigMap", "words")
+        assert found is not None
+        number: int = json.loads(found["data"]["run.json"])["spec"]["sharding"]["shards"]
+        return number
 
 
 def test_a_step_is_made_from_the_bottom_up_and_known_at_once() -> None:
@@ -114,6 +141,75 @@ def test_what_has_ended_or_goes_is_left_alone() -> None:
         bench.act(StopJob(step=Step.WORK), jobs=[seen_job(body)])
         bench.act(SuspendJob(step=Step.WORK), jobs=[seen_job(body)])
     assert len(bench.api.calls) == made
+
+
+class TestRanks:
+    """Their number changes: first what they read, then how many there are."""
+
+    def test_that_are_as_they_should_be_cost_one_look_at_what_they_read_and_then_nothing(self) -> None:
+        bench = Ranks()
+        bench.ensure(ranks=3)
+        bench.ensure(ranks=3)
+        before = len(bench.api.calls)
+        bench.ensure(ranks=3)
+        assert len(bench.api.calls) == before
+        assert bench.writes() == [*Ranks.CHILDREN, "apply ConfigMap"]
+
+    @pytest.mark.parametrize("number", [2, 5])
+    def test_learn_of_another_number_before_there_are_as_many(self, number: int) -> None:
+        bench = Ranks()
+        bench.ensure(ranks=3)
+        bench.ensure(ranks=number)
+        assert bench.writes()[-2:] == ["apply ConfigMap", "merge Job"]
+        assert (bench.job()["spec"]["completions"], bench.job()["spec"]["parallelism"]) == (number, number)
+        assert bench.told() == number
+
+    def test_are_told_again_when_an_answer_was_lost_and_the_number_is_the_old_one_by_then(self) -> None:
+        bench = Ranks()
+        bench.ensure(ranks=3)
+        bench.ensure(ranks=3)
+        bench.api.refusals.append(Refusal(error=unreachable(), kind="ConfigMap", verb="apply", done_all_the_same=True))
+        with pytest.raises(ApiError):
+            bench.ensure(ranks=5)
+        assert (bench.told(), bench.job()["spec"]["completions"]) == (5, 3)
+        bench.api.refusals.clear()
+        bench.ensure(ranks=3)
+        assert (bench.told(), bench.job()["spec"]["completions"]) == (3, 3)
+
+    def test_are_told_again_when_the_job_s_size_was_refused_and_the_number_is_the_old_one_by_then(self) -> None:
+        bench = Ranks()
+        bench.ensure(ranks=3)
+        bench.api.refusals.append(Refusal(error=unreachable(), kind="Job", verb="merge"))
+        with pytest.raises(ApiError):
+            bench.ensure(ranks=5)
+        bench.api.refusals.clear()
+        bench.ensure(ranks=3)
+        assert (bench.told(), bench.job()["spec"]["completions"]) == (3, 3)
+
+    def test_are_told_by_an_operator_that_does_not_know_what_the_last_one_wrote(self) -> None:
+        bench = Ranks()
+        bench.ensure(ranks=3)
+        path = "/api/v1/namespaces/team/configmaps/words"
+        bench.api.put(path, {**bench.api.objects[path], "data": {"run.json": "{}"}})
+        bench.hands = Hands(api=bench.api, cache=bench.cache, settings=SETTINGS)
+        bench.ensure(ranks=3)
+        assert bench.told() == 3
+
+    def test_of_a_suspended_training_change_with_its_resumption(self) -> None:
+        bench = Ranks()
+        bench.ensure(ranks=3)
+        bench.act(SuspendJob(step=Step.WORK))
+        bench.ensure(ranks=4)
+        spec = bench.job()["spec"]
+        assert (spec["suspend"], spec["completions"], spec["parallelism"]) == (False, 4, 4)
+
+    def test_that_are_done_are_left_alone(self) -> None:
+        bench = Ranks()
+        bench.ensure(ranks=3)
+        before = bench.writes()
+        body = job(status={"conditions": [{"type": "Complete", "status": "True"}]})
+        bench.ensure(ranks=4, jobs=[seen_job(body)])
+        assert bench.writes() == before
 
 
 class TestQueue:

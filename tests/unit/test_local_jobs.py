@@ -19,6 +19,7 @@ from shardwise_api.common import Retry
 from shardwise_api.wire import Step, StepFailure
 from shardwise_cli.local.jobs import LocalJob
 from shardwise_cli.local.workdir import Workdir
+from shardwise_operator.core.attempts import Attempts
 from shardwise_operator.core.observed import JobState
 
 PRELUDE = """
@@ -40,6 +41,12 @@ def wait_for(name):
 PATIENT_SECONDS = 20.0
 
 
+def rules_of(retry: Retry) -> Attempts:
+    """The rules of shards with a manifest's `retry`."""
+    final = frozenset(retry.non_retriable_exit_codes)
+    return Attempts(per_index=retry.per_shard, max_failed=retry.max_failed_shards, ends_job=final)
+
+
 class Jobs:
     """Makes Jobs in a folder, and leaves no process behind."""
 
@@ -54,7 +61,7 @@ class Jobs:
             step=step,
             completions=completions,
             parallelism=fields.pop("parallelism", completions),
-            retry=fields.pop("retry", Retry(per_shard=3)),
+            rules=fields.pop("rules", None) or rules_of(fields.pop("retry", Retry(per_shard=3))),
             workdir=Workdir(self.folder),
             document=self.folder / "work.json",
             environment={"TEST_FOLDER": str(self.folder)},
@@ -115,7 +122,7 @@ class TestCompletion:
         assert view.started is not None
         assert view.ended is not None
         assert view.started < view.ended
-        assert (view.active, job.failures) == (0, [])
+        assert (view.active, view.running, job.failures) == (0, frozenset(), [])
 
     def test_a_worker_knows_its_run_its_step_its_index_and_its_runner(self, jobs: Jobs) -> None:
         names = ["RUN", "STEP", "TERMINATION_LOG", "PROGRESS", "PARENT"]
@@ -134,8 +141,8 @@ class TestCompletion:
 
     def test_the_command_of_a_worker_is_the_worker_entry(self, jobs: Jobs) -> None:
         job = LocalJob(
-            step=Step.WORK, completions=1, parallelism=1, retry=Retry(per_shard=0), workdir=Workdir(jobs.folder),
-            document=jobs.folder / "missing.json", environment={},
+            step=Step.WORK, completions=1, parallelism=1, rules=Attempts(per_index=0, max_failed=0),
+            workdir=Workdir(jobs.folder), document=jobs.folder / "missing.json", environment={},
         )  # fmt: skip
         jobs.made.append(job)
         _to_the_end(job)
@@ -164,7 +171,7 @@ class TestParallelism:
             most = max(most, len(alive), job.view().active)
 
         _until(job, _exists(jobs, "started-0", "started-1", "started-2"), each=count)
-        assert job.view().active == 3
+        assert (job.view().active, job.view().running) == (3, frozenset({0, 1, 2}))
         (jobs.folder / "go").touch()
         _until(job, lambda: _over(job), each=count)
         assert most == 3
@@ -260,6 +267,11 @@ class TestRetries:
         _to_the_end(job)
         assert job.view().state is JobState.COMPLETE
         assert [failure.exit_code for failure in job.failures] == [75, 75, 75]
+
+    def test_an_exit_of_143_is_not_counted_whoever_asked_for_it(self, jobs: Jobs) -> None:
+        job = jobs("sys.exit(143 if attempt() < 3 else 0)", retry=Retry(per_shard=0))
+        _to_the_end(job)
+        assert job.view().state is JobState.COMPLETE
 
     def test_only_the_last_failures_are_kept(self, jobs: Jobs) -> None:
         job = jobs("sys.exit(75 if attempt() < 14 else 0)", retry=Retry(per_shard=0))
@@ -412,6 +424,54 @@ class TestSuspension:
         getattr(job, before)()
         job.tick()
         assert job.view() == view
+
+
+class TestSweep:
+    """Indexes of which one is enough, and that may fail without failing the others."""
+
+    HOPELESS = frozenset({3})
+
+    def _rules(self, *, enough: int | None = 1, per_index: int = 3) -> Attempts:
+        return Attempts(per_index=per_index, max_failed=3, ends_index=self.HOPELESS, enough=enough)
+
+    def test_the_first_that_is_done_asks_the_others_to_end_and_waits_for_them(self, jobs: Jobs) -> None:
+        (jobs.folder / "hold").touch()
+        script = f"if shard == 0: wait_for('started-1'); wait_for('started-2'); sys.exit(0)\n{GRACEFUL}"
+        job = jobs(script, completions=3, rules=self._rules())
+        _until(job, _exists(jobs, "stopped-1", "stopped-2"))
+        job.tick()
+        assert job.view().state is JobState.RUNNING
+        (jobs.folder / "hold").unlink()
+        _to_the_end(job)
+        view = job.view()
+        assert (view.state, view.completed, view.failed) == (JobState.COMPLETE, frozenset({0}), frozenset())
+        assert (job.failures, [jobs.attempts(shard) for shard in (1, 2)]) == ([], [1, 1])
+
+    def test_those_that_have_not_begun_never_do(self, jobs: Jobs) -> None:
+        job = jobs("attempt()", completions=3, parallelism=1, rules=self._rules())
+        _to_the_end(job)
+        assert [jobs.attempts(shard) for shard in range(3)] == [1, 0, 0]
+
+    def test_an_exit_code_without_hope_fails_an_index_at_once_and_alone(self, jobs: Jobs) -> None:
+        message = StepFailure(reason="NotConverged", message="seed 5").model_dump_json()
+        job = jobs(f"attempt(); tell({message!r}); sys.exit(3 if shard < 2 else 0)", completions=3, rules=self._rules())
+        _to_the_end(job)
+        view = job.view()
+        assert (view.state, view.completed) == (JobState.COMPLETE, frozenset({2}))
+        assert all(jobs.attempts(shard) == 1 for shard in range(3))
+        assert {failure.reason for failure in job.failures} <= {"NotConverged"}
+
+    def test_when_none_is_done_the_job_has_failed_with_all_of_them(self, jobs: Jobs) -> None:
+        job = jobs("sys.exit(3)", completions=3, rules=self._rules())
+        _to_the_end(job)
+        view = job.view()
+        assert (view.state, view.reason, view.failed) == (JobState.FAILED, "FailedIndexes", frozenset({0, 1, 2}))
+
+    def test_when_all_are_wanted_all_are_worked_on(self, jobs: Jobs) -> None:
+        job = jobs("attempt(); sys.exit(3 if shard == 1 else 0)", completions=3, rules=self._rules(enough=None))
+        _to_the_end(job)
+        view = job.view()
+        assert (view.state, view.completed, view.failed) == (JobState.FAILED, frozenset({0, 2}), frozenset({1}))
 
 
 def _wait_for_zombie(pid: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shardwise_api.wire import ItemCounts, ProgressReport, ShardResult, Step
+from shardwise_api.wire import Checkpoint, ItemCounts, Metric, ProgressReport, ShardResult, Step
 from shardwise_operator.core.observed import JobState, Observed
 from shardwise_operator.observe.run import awaited_message, observe
 from shardwise_operator.observe.seen import job_seen, pod_seen
@@ -109,7 +109,8 @@ class TestPods:
             pod(0, **running()), pod(1), pod(2, **ended(0)), pod(3, **waiting("ContainerCreating")),
             pod(4, metadata=DELETED, **running()),
         ]  # fmt: skip
-        assert observed([job()], pods).jobs[Step.WORK].active == 1
+        view = observed([job()], pods).jobs[Step.WORK]
+        assert (view.active, view.running) == (1, frozenset({0}))
 
     def test_one_lost_with_its_node_neither_runs_nor_failed(self) -> None:
         # Nobody is left to say that its container has ended.
@@ -137,6 +138,12 @@ class TestPods:
     )
     def test_what_is_no_fault_of_a_worker_is_no_failure(self, body: Body) -> None:
         assert observed([job()], [body]).failures == ()
+
+    def test_a_seed_that_was_not_solved_is_a_failure_in_its_own_words(self) -> None:
+        told = '{"reason": "NotConverged", "message": "seed 7: 100 steps, 3 of 512 boards wrong"}'
+        (failure,) = observed([job()], [pod(3, **ended(3, told))]).failures
+        assert (failure.shard, failure.exit_code, failure.reason) == (3, 3, "NotConverged")
+        assert failure.message.startswith("seed 7")
 
     def test_one_out_of_memory_failed_though_it_could_not_say_so(self) -> None:
         (failure,) = observed([job()], [pod(3, **ended(137, reason="OOMKilled"))]).failures
@@ -172,6 +179,15 @@ class TestProgress:
         result = ShardResult(shard=0, items=ItemCounts(done=9, failed=1)).model_dump_json(by_alias=True)
         found = observed([job()], [pod(0, **ended(0, result))], reports={0: report}).progress[0]
         assert (found.items.done, found.total, found.resumed, found.resumed_done) == (9, 10, 2, 1)
+
+    def test_a_training_s_last_figures_outlive_its_pod(self) -> None:
+        report = ProgressReport(
+            run="1234", shard=0, attempt_started=T0, time=T0, items=ItemCounts(done=3),
+            metrics=[Metric(name="wrong", value=0)], checkpoint=Checkpoint(uri="s3://b/c", step=3),
+        )  # fmt: skip
+        result = ShardResult(shard=0, items=ItemCounts(done=4)).model_dump_json(by_alias=True)
+        found = observed([job()], [pod(0, **ended(0, result))], reports={0: report}).progress[0]
+        assert (found.items.done, found.metrics, found.checkpoint) == (4, report.metrics, report.checkpoint)
 
     @pytest.mark.parametrize("message", ["", "{", '{"shard": "x"}', "null"])
     def test_a_result_that_cannot_be_read_leaves_the_report(self, message: str) -> None:

@@ -6,11 +6,7 @@ and in virtual time.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -21,27 +17,22 @@ from hypothesis import strategies as st
 
 from shardwise_api import indexes
 from shardwise_api.runs import KINDS
-from shardwise_api.status import ConditionType, Phase, RunStatus
+from shardwise_api.status import Phase, RunStatus
 from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunResult, ShardResult, Step
 from shardwise_operator.core.plan import plan
 from shardwise_operator.observe.run import observe
 from shardwise_operator.observe.seen import JobSeen, PodSeen, job_seen
-from shardwise_operator.shell.api import ApiError
-from shardwise_operator.shell.reconcile import STATUS_SECONDS
-from tests.support.fake_api import RUN_KINDS, Call, Refusal, forbidden, unreachable
-from tests.support.fake_cluster import World
+from tests.support.fake_api import RUN_KINDS
 from tests.support.plans import T0, new_run
-from tests.support.virtual_time import clock, in_virtual_time
+from tests.support.troubled_world import TroubledWorld, nothing_unexpected
+from tests.support.virtual_time import in_virtual_time
 
 NEVER_RETRIED = -1
 """The fate of a shard that leaves with an exit code that is never retried; another number is how often it fails."""
 ITEMS = 10
 """Of each shard."""
 DIGEST = "sha256:the-one"
-WATCHED = ("TrainingRun", "Job", "Pod")
 MAX_STATUS_BYTES = 100 * 1024
-CALM_SECONDS = 600
-SLOWEST = 0.5
 
 
 @dataclass(kw_only=True)
@@ -61,23 +52,14 @@ class Scenario:
         return Phase.COMPLETE if fine else Phase.FAILED
 
 
-class History:
-    """A world in which everything goes wrong that may, until `calm`."""
+class History(TroubledWorld):
+    """A world in which everything goes wrong that may, until it is calm."""
 
     def __init__(self, scenario: Scenario, dice: Random) -> None:
+        super().__init__(dice)
         self.scenario = scenario
-        self.dice = dice
-        self.world = World()
-        self.world.api.on_status = self._note_status
-        self.world.api.fault = self._fault
-        self.world.api.latency = lambda: dice.choice([0.0, 0.0, 0.05, SLOWEST])
-        self.troubled = True
         self._attempts: Counter[int] = Counter()
         self._fallen: set[str] = set()
-        self._queues: dict[str, list[tuple[str, dict[str, Any]]]] = {kind: [] for kind in WATCHED}
-        self._taken = 0
-        self._written: float | None = None
-        self._wrong: list[str] = []
 
     async def run(self, steps: int) -> RunStatus:
         shards = len(self.scenario.fates)
@@ -85,27 +67,8 @@ class History:
             f"sharding={{shards: {shards}, parallelism: {self.dice.randint(1, shards)}}}",
             f"retry={{perShard: {self.scenario.per_shard}, maxFailedShards: {self.scenario.max_failed}}}",
         )
-        for _ in range(steps):
-            self._person()
-            self._cluster()
-            self._watches()
-            await self._operator()
-            await asyncio.sleep(self.dice.choice([0.05, 0.3, 1.0, 4.0]))
-        self.troubled = False
-        self.world.api.latency = lambda: 0.0
-        self.world.api.change("TrainingRun", "words", spec={"suspend": False})
-        end = clock() + CALM_SECONDS
-        while clock() < end and not self.world.status().finished:
-            self._cluster()
-            for kind in WATCHED:
-                self._relist(kind)
-            await asyncio.sleep(1.0)
-        for _ in range(5):
-            self._cluster()
-            for kind in WATCHED:
-                self._relist(kind)
-            await asyncio.sleep(1.0)
-        return self.world.status()
+        await self.trouble(steps)
+        return await self.calm()
 
     # What happens to everybody.
 
@@ -177,72 +140,12 @@ class History:
                 )
             )  # fmt: skip
 
-    def _watches(self) -> None:
-        for type_, kind, body in self.world.api.log[self._taken :]:
-            if kind in self._queues:
-                self._queues[kind].append((type_, body))
-        self._taken = len(self.world.api.log)
-        for kind, queue in self._queues.items():
-            if self.dice.random() < 0.1:
-                # The watch has ended; what it would have shown is lost, and the next begins with a list.
-                self._relist(kind)
-            if self.dice.random() < 0.7:
-                self.dice.shuffle(queue)
-                for type_, body in queue:
-                    for _ in range(self.dice.choice([0, 1, 1, 1, 1, 2])):
-                        self.world.operator.cache.see(kind, body, deleted=type_ == "DELETED")
-                queue.clear()
-
-    def _relist(self, kind: str) -> None:
-        self._queues[kind].clear()
-        self._taken = len(self.world.api.log)
-        cache, listed = self.world.operator.cache, self.world.api.of(kind)
-        for body in listed:
-            cache.see(kind, body)
-        for uid in set(cache.watched(kind)) - {body["metadata"]["uid"] for body in listed}:
-            cache.forget(kind, uid)
-
-    async def _operator(self) -> None:
-        if self.dice.random() < 0.05:
-            self._written = None
-            await self.world.restart()
-
-    def _fault(self, call: Call) -> Refusal | None:
-        if not self.troubled or self.dice.random() < 0.8:
-            return None
-        refused = ApiError(status=500, reason="InternalError", message="etcd has no leader")
-        error = self.dice.choice([unreachable(), forbidden("exceeded quota: q"), refused])
-        return Refusal(error=error, done_all_the_same=error.status == 0 and bool(self.dice.getrandbits(1)))
-
-    # What must hold at any time.
-
-    def _note_status(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        # Raised here, it would be one more call that fails.
-        try:
-            self._check_status(before, after)
-        except AssertionError as error:
-            self._wrong.append(f"at {clock():.1f}: {error or repr(error)}")
-
-    def _check_status(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        # Sent a second apart; a slow way may bring two closer together.
-        late = self._written is None or clock() - self._written >= STATUS_SECONDS - SLOWEST
-        assert late, "two statuses within a second"
-        self._written = clock()
-        was, is_ = (RunStatus.model_validate(body.get("status", {})) for body in (before, after))
-        assert was != is_, "nothing changed"
-        assert not (is_.is_true(ConditionType.COMPLETE) and is_.is_true(ConditionType.FAILED))
-        if was.finished:
-            assert is_.model_copy(update={"observed_generation": was.observed_generation}) == was
-        for condition in is_.conditions:
-            known = was.condition(condition.type)
-            if known is not None:
-                moved = known.last_transition_time != condition.last_transition_time
-                assert moved == (known.status != condition.status), f"{known} became {condition}"
+    def check(self, was: RunStatus, is_: RunStatus) -> None:
         assert {failure.exit_code for failure in is_.failures} <= {1, 2}
         assert is_.finished or is_.items.done >= was.items.done
 
     def check_end(self) -> None:
-        assert self._wrong == [], "; ".join(self._wrong)
+        self.check_nothing_was_wrong()
         scenario, api = self.scenario, self.world.api
         status = self.world.status()
         assert status.phase is scenario.end()
@@ -266,25 +169,6 @@ class History:
             assert status.items.done == ITEMS * (len(scenario.fates) - len(scenario.failing()))
         elif not scenario.input_is_fine:
             assert jobs == Counter({"words-prepare": 1})
-
-
-@contextmanager
-def nothing_unexpected() -> Iterator[None]:
-    """Fail when a loop met an error that nobody thought of: it goes on, and so would the test."""
-    met: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info:
-                met.append(self.format(record))
-
-    ear, logger = Ear(), logging.getLogger("shardwise_operator")
-    logger.addHandler(ear)
-    try:
-        yield
-    finally:
-        logger.removeHandler(ear)
-    assert met == []
 
 
 # A history is not made shorter than it was found: that takes minutes, and the seed tells it all.

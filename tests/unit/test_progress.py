@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_api.wire import Environment, ItemCounts, ProgressReport
+from shardwise_api.wire import Checkpoint, Environment, ItemCounts, Metric, ProgressReport
 from shardwise_jobs import progress_http
 from shardwise_jobs.progress import ProgressSender
 from tests.support.receiver import Receiver, receiving
@@ -161,3 +161,15 @@ def test_a_folder_gets_one_file_per_shard(tmp_path: Path) -> None:
 def test_an_unknown_scheme_is_said_and_nothing_more(caplog: pytest.LogCaptureFixture) -> None:
     ProgressSender(target="ftp://x/", run="uid", shard=3).send(done(1), last=True)
     assert "SHARDWISE_PROGRESS=ftp://x/" in caplog.text
+
+
+def test_metrics_a_checkpoint_and_awaited_ranks_are_reported_as_they_are_now(tmp_path: Path) -> None:
+    def sent() -> ProgressReport:
+        return ProgressReport.model_validate_json((tmp_path / "shard-3.json").read_bytes())
+
+    reports = ProgressSender(target=str(tmp_path), run="uid", shard=3)
+    reports.send(done(0), awaited="2-3", last=True)
+    assert (sent().awaited, sent().metrics, sent().checkpoint) == ("2-3", [], None)
+    metrics, checkpoint = [Metric(name="softLoss", value=0.5)], Checkpoint(uri="file:///c.npz", step=7)
+    reports.send(done(7), metrics=metrics, checkpoint=checkpoint, last=True)
+    assert (sent().awaited, sent().metrics, sent().checkpoint) == ("", metrics, checkpoint)

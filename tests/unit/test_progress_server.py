@@ -143,6 +143,10 @@ class TestLimits:
             {"total": -5},
             {"resumed": 10**30},
             {"resumedDone": -1},
+            {"awaited": "all of them"},
+            {"checkpoint": {"uri": "s3://b/c", "step": -1}},
+            {"checkpoint": {"uri": "s3://b/c", "step": MAX_COUNT + 1}},
+            {"checkpoint": {"uri": "x" * 2049, "step": 1}},
             {"time": "2026-01-01T12:00:00"},
             {"attemptStarted": "0001-01-01T00:00:00Z", "time": "9999-12-31T00:00:00Z"},
         ],
@@ -151,6 +155,15 @@ class TestLimits:
         place = Place()
         assert place.send(report(**change))[0] == 422
         assert place.taken == []
+
+    def test_figures_a_checkpoint_and_awaited_ranks_are_taken(self) -> None:
+        place = Place()
+        told: Body = {
+            "awaited": "0-3,7", "checkpoint": {"uri": "s3://b/c", "step": 5}, "metrics": [{"name": "a", "value": 1.5}],
+        }  # fmt: skip
+        assert place.send(report(**told))[0] == 204
+        (taken,) = place.taken
+        assert taken.model_dump(mode="json", by_alias=True, exclude_none=True).items() >= told.items()
 
     def test_a_clock_that_is_ahead_is_set_back_and_the_rate_stays(self) -> None:
         place = Place()

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..figures import in_a_line
 from . import text
 from .board import Board, Key
 from .page import COLOURS, coloured
@@ -100,6 +101,7 @@ def line(run: RunView, *, namespaces: bool = False) -> str:
     if not run.over:
         parts += [text.rate(run.rate)] if run.rate else []
         parts += [f"ETA {text.duration(run.remaining)}"] if run.remaining is not None else []
+        parts += filter(None, [in_a_line(run.metrics)])
     if run.failed:
         parts.append(f"failed {text.count(run.failed)}")
     if run.trouble:
@@ -118,6 +120,9 @@ def picture(board: Board, *, width: int, namespaces: bool = False) -> Renderable
     for run in board.deleted.values():
         parts.append(Text(f"{_label(run, namespaces)} deleted", style="magenta"))
     for run in runs:
+        learned = "" if run.over else in_a_line(run.metrics)
+        if learned:
+            parts.append(Text(f"{_label(run, namespaces)}: {learned}", style="dim"))
         if run.trouble:
             style = "red" if run.over else "yellow"
             parts.append(Text(f"{_label(run, namespaces)}: {run.trouble}", style=style))

@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..figures import number
 from . import text
 from .view import RunView
 
@@ -73,6 +74,8 @@ def _head(run: RunView, now: datetime) -> Table:
     reported = (run.document.get("status") or {}).get("shards") or {}
     if reported.get("failedIndexes"):
         grid.add_row("failed shards", str(reported["failedIndexes"]))
+    if run.checkpoint is not None:
+        grid.add_row("checkpoint", Text(f"{run.checkpoint.get('uri')} (step {run.checkpoint.get('step')})"))
     grid.add_row("age", text.age(run.created, now=now))
     if run.started is not None:
         end = run.ended or now
@@ -119,7 +122,7 @@ def metrics_table(metrics: Mapping[str, float]) -> Table:
     table.add_column()
     table.add_column(justify="right")
     for name, value in metrics.items():
-        table.add_row(Text(name), f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}")
+        table.add_row(Text(name), number(value))
     return table
 
 

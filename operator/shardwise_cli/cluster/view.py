@@ -61,6 +61,8 @@ class RunView:
     conditions: tuple[ConditionView, ...]
     failures: tuple[Mapping[str, Any], ...]
     metrics: Mapping[str, float]
+    checkpoint: Mapping[str, Any] | None
+    """Where a training would go on."""
     result: Mapping[str, Any] | None
 
     @property
@@ -154,6 +156,7 @@ def view(document: Document) -> RunView:
         conditions=tuple(_condition(entry) for entry in status.get("conditions") or []),
         failures=tuple(status.get("failures") or []),
         metrics={metric["name"]: metric["value"] for metric in status.get("metrics") or []},
+        checkpoint=_mapping(status.get("checkpoint")) or None,
         result=status.get("result"),
     )
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from shardwise_api.runs import Run, engine_name
+from shardwise_api.difflogic import DifflogicEngine
+from shardwise_api.runs import Run, TrainingRun, engine_name
 from shardwise_api.sharding import shard_items
 from shardwise_api.wire import Environment, PrepareResult, Step, StepFailure
 from shardwise_operator.core.plan import run_document
@@ -41,19 +42,26 @@ def plan(manifest: Path, overrides: tuple[str, ...], workdir: Path | None) -> No
     table.add_row("engine", engine_name(run))
     total = prepared.items_total
     details = prepared.details
-    table.add_row("items", "unknown until read" if total is None else f"{total:,}")
+    difflogic = run.spec.engine.difflogic if isinstance(run, TrainingRun) else None
+    table.add_row("items" if difflogic is None else "steps", "unknown until read" if total is None else f"{total:,}")
     if details.get("samples") is not None:
         table.add_row(
             "of these", f"{details['samples']:,} to learn, {details['failed']} broken, {details['skipped']} too short"
         )
-    table.add_row("shards", f"{sharding.shards} {sharding.strategy}, blocks of {run.spec.block_size} items")
+    if difflogic is None:
+        table.add_row("shards", f"{sharding.shards} {sharding.strategy}, blocks of {run.spec.block_size} items")
+    else:
+        table.add_row("batch", f"{difflogic.samples} samples, {difflogic.steps:,} steps at most")
+        table.add_row("shards", _training_shards(difflogic, sharding.shards))
     table.add_row("processes", f"{processes} at once")
-    table.add_row("guarantee", str(details.get("guarantee", "")))
+    if guarantee := details.get("guarantee"):
+        table.add_row("guarantee", str(guarantee))
     table.add_row("workdir", str(directory.path))
     if prepared.already_complete:
         table.add_row("ledger", "all blocks of this run are done: running it again changes nothing")
     console.print(table)
-    console.print(_shards(run, total))
+    if difflogic is None:
+        console.print(_shards(run, total))
 
 
 def _look(run: Run, directory: Workdir) -> PrepareResult:
@@ -101,6 +109,14 @@ def _shards(run: Run, total: int | None) -> Table:
     if sharding.shards > LISTED_SHARDS:
         table.add_row("…", *_unknown(4))
     return table
+
+
+def _training_shards(engine: DifflogicEngine, shards: int) -> str:
+    if engine.sweep is None:
+        return f"{shards} ranks, which share each batch" if shards > 1 else "1 rank"
+    seeds = ", ".join(map(str, engine.sweep.seeds[:LISTED_SHARDS]))
+    more = ", …" if len(engine.sweep.seeds) > LISTED_SHARDS else ""
+    return f"{shards} seeds: {seeds}{more}"
 
 
 def _unknown(columns: int) -> Iterable[str]:

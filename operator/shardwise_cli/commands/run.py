@@ -26,19 +26,23 @@ from .common import (
     manifest_arguments,
 )
 
+RUN_HERE = ("kato", "difflogic")
+"""Engines whose workers there are."""
 INVALID_REASONS = frozenset({"InvalidSpec", "InvalidInput"})
 """A run that failed for one of these was never going to work: exit 2, as for a manifest that doesn't parse."""
 
 EPILOG = """
 \b
-Ctrl-C once finishes the current blocks, twice stops at once; either way --resume goes on where it was, and
-nothing is lost or counted twice. Exit code: 0 Complete, 1 Failed, 2 invalid manifest, 130 interrupted.
+Ctrl-C once finishes the current blocks (a training's step, with a checkpoint), twice stops at once; either way
+--resume goes on where it was, and nothing is lost or counted twice.
+Exit code: 0 Complete, 1 Failed, 2 invalid manifest, 130 interrupted.
 
 \b
 Examples:
   shardwise run examples/kato-pydocs.yaml
   shardwise run run.yaml --set sharding.shards=8 --set sharding.parallelism=4
   shardwise run run.yaml -o json > result.json
+  shardwise run training.yaml --resume --set sharding.shards=3     with another number of ranks
 """
 
 
@@ -52,14 +56,15 @@ Examples:
 def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output: str, resume: bool) -> None:
     """Run MANIFEST on this machine, without a cluster: same plan, same workers, same digest."""
     wanted = load(manifest, overrides)
-    if engine_name(wanted) != "kato":
-        fail(f"spec.engine.{engine_name(wanted)}: this version can't run it yet; it runs kato", EXIT_INVALID)
+    if engine_name(wanted) not in RUN_HERE:
+        known = " and ".join(RUN_HERE)
+        fail(f"spec.engine.{engine_name(wanted)}: this version can't run it yet; it runs {known}", EXIT_INVALID)
     directory = Workdir(workdir.absolute() if workdir else default_workdir(manifest, wanted))
     try:
         with directory.locked():
             _refuse_unfinished(directory, resume=resume)
             with (
-                ProgressBar(label=wanted.metadata.name) as bar,
+                ProgressBar(run=wanted) as bar,
                 LocalRunner(run=wanted, workdir=directory, on_status=bar.show) as runner,
             ):
                 done = runner.run()

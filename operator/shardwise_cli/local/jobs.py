@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shardwise_api.common import Retry
 from shardwise_api.status import Failure
 from shardwise_api.wire import Environment, ExitCode, Step, StepFailure
+from shardwise_operator.core.attempts import UNCOUNTED, Attempts
 from shardwise_operator.core.conditions import shortened
 from shardwise_operator.core.observed import FAILED_INDEXES, JobState, JobView
 
@@ -53,7 +53,7 @@ class LocalJob:
     step: Step
     completions: int
     parallelism: int
-    retry: Retry
+    rules: Attempts
     workdir: Workdir
     document: Path
     environment: Mapping[str, str]
@@ -81,6 +81,7 @@ class LocalJob:
             completions=self.completions,
             parallelism=self.parallelism,
             active=len(self._running()),
+            running=frozenset(number for number, index in self._indexes.items() if index.process is not None),
             completed=frozenset(self._completed),
             failed=frozenset(self._failed),
             reason=self._reason,
@@ -98,6 +99,12 @@ class LocalJob:
         """Reap what has ended, start what may run."""
         self._reap()
         if self._state is not JobState.RUNNING:
+            return
+        if self.rules.enough is not None and len(self._completed) >= self.rules.enough:
+            # Complete when nobody works any more: the next step reads what they leave.
+            self._signal(signal.SIGTERM)
+            if not self._running():
+                self._end(JobState.COMPLETE, reason="")
             return
         if len(self._completed) + len(self._failed) == self.completions:
             self._end(JobState.FAILED if self._failed else JobState.COMPLETE, reason=FAILED_INDEXES)
@@ -198,16 +205,16 @@ class LocalJob:
             message=shortened(told.message),
         )
         self.failures = [*self.failures, failure][-MAX_FAILURES:]
-        if code in self.retry.non_retriable_exit_codes:
+        if code in self.rules.ends_job:
             self._give_up(number, told)
             self._end(JobState.FAILED, reason="PodFailurePolicy" if self.step is Step.WORK else told.reason)
             self._signal(signal.SIGTERM)
             return
-        if code != ExitCode.TEMPORARY:
+        if code not in UNCOUNTED:
             index.failures += 1
-        if index.failures > self.retry.per_shard:
+        if code in self.rules.ends_index or index.failures > self.rules.per_index:
             self._give_up(number, told)
-            if len(self._failed) > self.retry.max_failed_shards:
+            if len(self._failed) > self.rules.max_failed:
                 self._end(JobState.FAILED, reason="MaxFailedIndexesExceeded")
                 self._signal(signal.SIGTERM)
             return
@@ -234,7 +241,7 @@ class LocalJob:
         for index in self._running():
             assert index.process is not None
             # One that ended by itself just before has its own reason.
-            if index.process.poll() is None:
+            if index.process.poll() is None and not (index.told_to_end and number is signal.SIGTERM):
                 index.told_to_end = True
                 index.process.send_signal(number)
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import FrameType, TracebackType
 
-from shardwise_api.common import Retry
-from shardwise_api.runs import Run
+from shardwise_api.runs import Run, is_gang, sweep_of
 from shardwise_api.status import Failure, RunStatus
 from shardwise_api.wire import Environment, Step
 from shardwise_operator.core.actions import EnsureJob, StopJob, SuspendJob
+from shardwise_operator.core.attempts import attempts
 from shardwise_operator.core.observed import Observed
 from shardwise_operator.core.plan import plan
 
@@ -62,6 +62,8 @@ class LocalRunner:
         self._on_status = on_status
         self._jobs: dict[Step, LocalJob] = {}
         self._environment = worker_environment(run, workdir)
+        training = is_gang(run) or sweep_of(run) is not None
+        self._finishing = "finishing the current step" if training else "finishing the current blocks"
 
     def __enter__(self) -> LocalRunner:
         return self
@@ -73,6 +75,7 @@ class LocalRunner:
     def run(self) -> Run:
         """Work until the run is over, or interrupted, and return it with its status."""
         self._workdir.clear_progress()
+        self._workdir.clear_rendezvous()
         status = self._run.status
         with Interrupts() as interrupts:
             told = 0
@@ -82,7 +85,7 @@ class LocalRunner:
                     break
                 if interrupts.count > told:
                     told = interrupts.count
-                    _say("finishing the current blocks; once more to stop at once" if told == 1 else "stopping now")
+                    _say(f"{self._finishing}; once more to stop at once" if told == 1 else "stopping now")
                 if interrupts.count > 1:
                     for job in self._jobs.values():
                         job.kill()
@@ -136,7 +139,7 @@ class LocalRunner:
                 step=action.step,
                 completions=action.completions,
                 parallelism=local_parallelism(self._run, action.parallelism),
-                retry=self._run.spec.retry if action.step is Step.WORK else _ONE_STEP,
+                rules=attempts(self._run, step=action.step, completions=action.completions),
                 workdir=self._workdir,
                 document=self._workdir.write_document(action.step, action.document),
                 environment=self._environment,
@@ -146,13 +149,9 @@ class LocalRunner:
         job.tick()
 
 
-_ONE_STEP = Retry(per_shard=1)
-"""Prepare and finalize are one worker each; what a retry may mend gets one more, after the worker's own."""
-
-
 def local_parallelism(run: Run, wanted: int) -> int:
-    """Return how many workers run at once here: what the manifest says, else one per core."""
-    if run.spec.sharding.parallelism is not None:
+    """Return how many workers run at once here: what the manifest says, else one per core; ranks all of them."""
+    if run.spec.sharding.parallelism is not None or is_gang(run):
         return wanted
     return max(1, min(wanted, len(os.sched_getaffinity(0))))
 
@@ -163,7 +162,10 @@ def worker_environment(run: Run, workdir: Workdir) -> Mapping[str, str]:
     named = {str(entry["name"]): str(entry["value"]) for entry in run.spec.worker.env if "value" in entry}
     # One thread per worker: the shards are the parallelism.
     single = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return {**single, **named, Environment.OUTPUT: output}
+    meeting: dict[str, str] = (
+        {} if not is_gang(run) else {Environment.RENDEZVOUS: workdir.rendezvous.absolute().as_uri()}
+    )
+    return {**single, **named, **meeting, Environment.OUTPUT: output}
 
 
 def _say(text: str) -> None:

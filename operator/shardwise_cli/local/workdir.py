@@ -26,6 +26,8 @@ class Workdir:
         self.path = path
         self.output = path / "output"
         self.progress = path / "progress"
+        self.rendezvous = path / "rendezvous"
+        """Where ranks find each other; the first one writes it."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -75,6 +77,10 @@ class Workdir:
         self.progress.mkdir(parents=True, exist_ok=True)
         for path in self.progress.glob("shard-*.json"):
             path.unlink(missing_ok=True)
+
+    def clear_rendezvous(self) -> None:
+        """Forget where the ranks of an earlier start met."""
+        self.rendezvous.unlink(missing_ok=True)
 
     def reports(self, run: str) -> dict[int, ProgressReport]:
         """Return the last report of each shard."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from shardwise_api.runs import Run
-from shardwise_api.wire import RunDocument, Step
+from shardwise_api.runs import Run, is_gang
+from shardwise_api.wire import Step
 
 from ..core.actions import EnsureJob
 from .job import job
 from .names import Labels, child_name, owner, run_labels
+from .peers import headless_service, may_reach_workers
 from .settings import ChildSettings
 
-__all__ = ["ChildSettings", "children_of"]
+__all__ = ["ChildSettings", "children_of", "document_of"]
 
 DOCUMENT_KEY = "run.json"
 
@@ -23,7 +24,8 @@ def children_of(*, run: Run, action: EnsureJob, settings: ChildSettings) -> list
     return [
         *([_service_account(run)] if own_account else []),
         _network_policy(run),
-        _document(run, step=action.step, document=action.document),
+        *([headless_service(run)] if is_gang(run) and action.step is Step.WORK else []),
+        document_of(run, action=action),
         job(run, action=action, settings=settings),
     ]
 
@@ -47,8 +49,7 @@ def _service_account(run: Run) -> dict[str, Any]:
 
 
 def _network_policy(run: Run) -> dict[str, Any]:
-    # Workers of these engines serve nobody; where they may go is for the namespace's own policies to say, which know
-    # where stores and data are.
+    # Where workers may go is for the namespace's own policies to say, which know where stores and data are.
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -56,17 +57,18 @@ def _network_policy(run: Run) -> dict[str, Any]:
         "spec": {
             "podSelector": {"matchLabels": {Labels.RUN_UID.value: run.metadata.uid or ""}},
             "policyTypes": ["Ingress"],
-            "ingress": [],
+            "ingress": may_reach_workers(run),
         },
     }
 
 
-def _document(run: Run, *, step: Step, document: RunDocument) -> dict[str, Any]:
+def document_of(run: Run, *, action: EnsureJob) -> dict[str, Any]:
+    """Return the ConfigMap that a step's workers read."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata(
-            run, name=child_name(run=run.metadata.name, step=step), labels={Labels.STEP.value: step.value}
+            run, name=child_name(run=run.metadata.name, step=action.step), labels={Labels.STEP.value: action.step.value}
         ),
-        "data": {DOCUMENT_KEY: document.model_dump_json(by_alias=True, exclude_none=True)},
+        "data": {DOCUMENT_KEY: action.document.model_dump_json(by_alias=True, exclude_none=True)},
     }

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from shardwise_api.common import Retry
 from shardwise_api.runs import Run
-from shardwise_api.wire import ExitCode, Step
+from shardwise_api.wire import Step
 
 from ..core.actions import EnsureJob
+from ..core.attempts import UNCOUNTED, Attempts, attempts
 from .names import CONTAINER, KUEUE, Labels, child_name, owner, run_labels
 from .pod import pod_spec
 from .settings import ChildSettings
 
 KUEUE_QUEUE = f"{KUEUE}queue-name"
-ONE_STEP = Retry(per_shard=1)
-"""Prepare and finalize are one worker each; what a retry may mend gets one more, after the worker's own."""
 
 
 def job(run: Run, *, action: EnsureJob, settings: ChildSettings) -> dict[str, Any]:
     """Return the Job of a step."""
     name = child_name(run=run.metadata.name, step=action.step)
     labels = {**run_labels(run, step=action.step), Labels.STEP.value: action.step.value}
-    retry = run.spec.retry if action.step is Step.WORK else ONE_STEP
+    rules = attempts(run, step=action.step, completions=action.completions)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -40,11 +38,11 @@ def job(run: Run, *, action: EnsureJob, settings: ChildSettings) -> dict[str, An
             "completionMode": "Indexed",
             "completions": action.completions,
             "parallelism": action.parallelism,
-            "backoffLimitPerIndex": retry.per_shard,
-            # More than there are indexes is refused by the API server, and would say no more.
-            "maxFailedIndexes": min(retry.max_failed_shards, action.completions),
+            "backoffLimitPerIndex": rules.per_index,
+            "maxFailedIndexes": rules.max_failed,
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {"rules": _failure_rules(run.spec.retry)},
+            "podFailurePolicy": {"rules": _failure_rules(rules)},
+            **({} if rules.enough is None else {"successPolicy": {"rules": [{"succeededCount": rules.enough}]}}),
             # Kueue lets a Job begin by taking this away; it is made suspended and then left to Kueue.
             "suspend": action.step is Step.WORK and queued(run),
             "template": {
@@ -60,15 +58,17 @@ def queued(run: Run) -> bool:
     return KUEUE_QUEUE in run.spec.worker.labels
 
 
-def _failure_rules(retry: Retry) -> list[dict[str, Any]]:
-    final = sorted({*retry.non_retriable_exit_codes} - {ExitCode.TEMPORARY, ExitCode.TERMINATED})
-    rules: list[dict[str, Any]] = [
+def _failure_rules(rules: Attempts) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"action": "Ignore", "onExitCodes": _codes(int(ExitCode.TEMPORARY), int(ExitCode.TERMINATED))},
+        {"action": "Ignore", "onExitCodes": _codes(*map(int, UNCOUNTED))},
     ]
-    if final:
-        rules.append({"action": "FailJob", "onExitCodes": _codes(*final)})
-    return rules
+    if rules.ends_index:
+        # Before a disruption: what was worked to its end would be worked again to the same end.
+        found.insert(0, {"action": "FailIndex", "onExitCodes": _codes(*sorted(rules.ends_index))})
+    if rules.ends_job:
+        found.append({"action": "FailJob", "onExitCodes": _codes(*sorted(rules.ends_job))})
+    return found
 
 
 def _codes(*values: int) -> dict[str, Any]:

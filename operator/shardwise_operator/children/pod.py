@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from shardwise_api.runs import Run
+from shardwise_api.runs import Run, is_gang
 from shardwise_api.wire import Environment, Step
 
 from .names import CONTAINER, child_name
+from .peers import rendezvous
 from .secrets import secret_environment, secret_sources
 from .settings import ChildSettings
 
@@ -69,6 +70,9 @@ def pod_spec(run: Run, *, step: Step, job_name: str, settings: ChildSettings) ->
             *worker.volumes,
         ],
     }
+    if is_gang(run) and step is Step.WORK:
+        # With it an Indexed Job's pods have host names.
+        spec["subdomain"] = run.metadata.name
     if worker.node_selector:
         spec["nodeSelector"] = dict(worker.node_selector)
     if worker.priority_class_name:
@@ -116,6 +120,8 @@ def _environment(run: Run, *, step: Step, settings: ChildSettings) -> list[dict[
     }
     if run.spec.output is not None:
         values[Environment.OUTPUT.value] = run.spec.output.uri
+    if is_gang(run) and step is Step.WORK:
+        values[Environment.RENDEZVOUS.value] = rendezvous(run)
     if settings.progress_url is not None and step is Step.WORK:
         values[Environment.PROGRESS.value] = settings.progress_url
         values[Environment.PROGRESS_TOKEN_FILE.value] = f"{TOKEN_FOLDER}/token"

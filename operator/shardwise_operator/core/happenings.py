@@ -32,7 +32,7 @@ class Happened(StrEnum):
 
 
 _WARNINGS = frozenset({Happened.REJECTED, Happened.SHARD_FAILED, Happened.HINDERED, Happened.STALLED, Happened.FAILED})
-_ROUTINE = frozenset({"AllRunning", "WaitingForPods", "Suspended", "Finished"})
+_ROUTINE = frozenset({"AllRunning", "WaitingForPods", "WaitingForRanks", "Suspended", "Finished"})
 """Reasons of PodsReady that need nobody; any other says what keeps workers from starting."""
 
 

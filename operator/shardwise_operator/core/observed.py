@@ -32,6 +32,8 @@ class JobView:
     completions: int = 1
     parallelism: int = 1
     active: int = 0
+    running: frozenset[int] = frozenset()
+    """Indexes whose worker runs."""
     completed: frozenset[int] = frozenset()
     failed: frozenset[int] = frozenset()
     reason: str = ""

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from shardwise_api import indexes
-from shardwise_api.runs import Run
+from shardwise_api.runs import Run, is_gang, sweep_of
 from shardwise_api.status import ConditionType, Result, RunStatus
 from shardwise_api.wire import PrepareResult, RunDocument, RunResult, Step, StepFailure, WorkedResult
 
@@ -21,6 +21,7 @@ from .actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
 from .conditions import set_condition, shortened
 from .observed import FAILED_INDEXES, JobState, JobView, Observed
 from .report import describe
+from .training import awaited_ranks, counting, has_begun, presentable
 
 M = TypeVar("M", PrepareResult, RunResult)
 
@@ -80,7 +81,8 @@ def _next(run: Run, observed: Observed, *, prepared: PrepareResult | None) -> En
         return EnsureJob(
             step=Step.WORK,
             completions=sharding.shards,
-            parallelism=sharding.parallelism or sharding.shards,
+            # Ranks all at once, whatever the manifest says.
+            parallelism=sharding.shards if is_gang(run) else sharding.parallelism or sharding.shards,
             document=document,
         )
     worked = None
@@ -88,7 +90,7 @@ def _next(run: Run, observed: Observed, *, prepared: PrepareResult | None) -> En
         worked = WorkedResult(
             seconds=(work.ended - work.started).total_seconds(),
             workers=work.parallelism,
-            done=sum(report.items.done - report.resumed_done for report in observed.progress.values()),
+            done=sum(report.items.done - report.resumed_done for report in counting(run, observed).values()),
             failed_shards=indexes.to_text(work.failed),
         )
     return EnsureJob(
@@ -113,7 +115,8 @@ def _work_is_done(run: Run, work: JobView) -> bool:
         return True
     # A Job with a failed index fails as a whole once all are over; the run tolerates as many as it was told to. A Job
     # that failed for another reason (an exit code that is never retried) did so at once.
-    tolerated = len(work.failed) <= run.spec.retry.max_failed_shards
+    # Of a sweep every seed may: the last step says whether one is good, also when the last one was, and all others not.
+    tolerated = sweep_of(run) is not None or len(work.failed) <= run.spec.retry.max_failed_shards
     return work.state is JobState.FAILED and work.reason == FAILED_INDEXES and tolerated
 
 
@@ -157,12 +160,18 @@ def _deadline(run: Run, observed: Observed, status: RunStatus) -> _Ending | None
         return _Ending(reason="DeadlineExceeded", message=f"spec.activeDeadlineSeconds: {limit} s are over")
     limit = run.spec.start_deadline_seconds
     work = observed.jobs.get(Step.WORK)
+    if limit is None or running <= timedelta(seconds=limit):
+        return None
     started = any(job.active or job.started for job in observed.jobs.values()) or (work is not None and work.completed)
-    if limit is not None and not started and running > timedelta(seconds=limit):
-        return _Ending(
-            reason="StartDeadlineExceeded", message=f"spec.startDeadlineSeconds: no worker ran within {limit} s"
-        )
-    return None
+    missing = f"no worker ran within {limit} s"
+    if started and is_gang(run) and work is not None and work.state is JobState.RUNNING:
+        # Ranks can do nothing until all have come.
+        started = has_begun(run, observed, status)
+        missing = f"{awaited_ranks(observed) or 'not all ranks'} never came within {limit} s"
+    if started:
+        return None
+    why = "" if observed.trouble is None else f"; {observed.trouble.reason}: {observed.trouble.message}"
+    return _Ending(reason="StartDeadlineExceeded", message=f"spec.startDeadlineSeconds: {missing}{why}")
 
 
 def _counting_since(run: Run, observed: Observed, status: RunStatus) -> datetime | None:
@@ -205,7 +214,7 @@ def _fail(status: RunStatus, ending: _Ending, *, now: datetime) -> None:
 
 def _complete(status: RunStatus, result: RunResult, *, already: bool, now: datetime) -> None:
     status.result = Result(digest=result.digest, uri=result.uri, summary=result.summary)
-    status.metrics = result.metrics
+    status.metrics = presentable(result.metrics)
     nothing_left = ["nothing was left to do: the ledger held every block of this run already"] if already else []
     message = "; ".join([*nothing_left, *result.warnings])
     set_condition(status, ConditionType.COMPLETE, value=True, reason="Finalized", message=message, now=now)

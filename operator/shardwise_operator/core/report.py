@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from shardwise_api import indexes
-from shardwise_api.runs import Run
+from shardwise_api.runs import Run, is_gang
 from shardwise_api.status import ConditionType, ItemStatus, Phase, Progress, RunStatus, ShardStatus
-from shardwise_api.wire import ItemCounts, PrepareResult, RunResult, Step
+from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunResult, Step
 
 from .conditions import set_condition
 from .observed import JobState, Observed
+from .training import are_awaited, awaited_ranks, counting, live, speed
 
 STALLED_AFTER = timedelta(minutes=5)
 """Without a commit anywhere for this long, a run is said to be stalled."""
@@ -22,8 +24,10 @@ def describe(
 ) -> None:
     """Fill in what is derived from the observation; never touches Complete and Failed."""
     _shards(run, status, observed)
-    _items(status, observed, prepared, result)
-    _progress(status, observed, prepared)
+    _items(run, status, observed, prepared, result)
+    _progress(run, status, observed)
+    if result is None:
+        live(run, status, observed)
     _failures(status, observed)
     if observed.job_ref is not None:
         status.job_ref = observed.job_ref
@@ -38,19 +42,32 @@ def _shards(run: Run, status: RunStatus, observed: Observed) -> None:
         done = frozenset(range(total)) if status.is_true(ConditionType.COMPLETE) else frozenset[int]()
         status.shards = ShardStatus(total=total, succeeded=len(done), completed_indexes=indexes.to_text(done))
         return
+    if work.state in (JobState.COMPLETE, JobState.FAILED):
+        # Another number of ranks comes too late.
+        total = work.completions
+    completed, failed = ({index for index in found if index < total} for found in (work.completed, work.failed))
     status.shards = ShardStatus(
         total=total,
         # What still runs at the end is being stopped.
         active=0 if status.finished else work.active,
-        succeeded=len(work.completed),
-        failed=len(work.failed),
-        completed_indexes=indexes.to_text(work.completed),
-        failed_indexes=indexes.to_text(work.failed),
+        succeeded=len(completed),
+        failed=len(failed),
+        completed_indexes=indexes.to_text(completed),
+        failed_indexes=indexes.to_text(failed),
     )
 
 
-def _items(status: RunStatus, observed: Observed, prepared: PrepareResult | None, result: RunResult | None) -> None:
-    counted = result.items if result is not None else _at_least(status.items, _sum(observed))
+def _items(
+    run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None, result: RunResult | None
+) -> None:
+    reports = counting(run, observed)
+    if result is not None:
+        counted = result.items
+    elif not is_gang(run):
+        counted = _at_least(status.items, _sum(reports))
+    else:
+        # Ranks say where they are, and after a loss that is the last checkpoint.
+        counted = _sum(reports) if reports else _at_least(status.items, ItemCounts())
     total = status.items.total if prepared is None else prepared.items_total
     status.items = ItemStatus(total=total, done=counted.done, failed=counted.failed, skipped=counted.skipped)
 
@@ -63,16 +80,15 @@ def _at_least(known: ItemStatus, seen: ItemCounts) -> ItemCounts:
     )
 
 
-def _sum(observed: Observed) -> ItemCounts:
-    reports = observed.progress.values()
+def _sum(reports: Mapping[int, ProgressReport]) -> ItemCounts:
     return ItemCounts(
-        done=sum(report.items.done for report in reports),
-        failed=sum(report.items.failed for report in reports),
-        skipped=sum(report.items.skipped for report in reports),
+        done=sum(report.items.done for report in reports.values()),
+        failed=sum(report.items.failed for report in reports.values()),
+        skipped=sum(report.items.skipped for report in reports.values()),
     )
 
 
-def _progress(status: RunStatus, observed: Observed, prepared: PrepareResult | None) -> None:
+def _progress(run: Run, status: RunStatus, observed: Observed) -> None:
     items = status.items
     seen = items.done + items.failed + items.skipped
     percent = None
@@ -80,11 +96,12 @@ def _progress(status: RunStatus, observed: Observed, prepared: PrepareResult | N
         percent = 100
     elif items.total:
         percent = min(100, seen * 100 // items.total)
-    rate = _rate(observed)
+    reports = counting(run, observed)
+    rate = _rate(reports, observed)
     remaining = None
     if rate and items.total is not None and not status.finished:
         remaining = round(max(0, items.total - seen) / rate)
-    times = [report.time for report in observed.progress.values()]
+    times = [report.time for report in reports.values()]
     if status.progress.last_updated_time is not None:
         times.append(status.progress.last_updated_time)
     status.progress = Progress(
@@ -95,7 +112,7 @@ def _progress(status: RunStatus, observed: Observed, prepared: PrepareResult | N
     )
 
 
-def _rate(observed: Observed) -> float | None:
+def _rate(reports: Mapping[int, ProgressReport], observed: Observed) -> float | None:
     """Return items per second, resumed ones not counted: of the shards at work, or of all over the time of the work."""
     work = observed.jobs.get(Step.WORK)
     if work is None or work.state is JobState.SUSPENDED:
@@ -103,17 +120,10 @@ def _rate(observed: Observed) -> float | None:
     if work.state is not JobState.RUNNING:
         if work.started is None or work.ended is None or work.ended <= work.started:
             return None
-        items = sum(max(0, report.items.all - report.resumed) for report in observed.progress.values())
+        items = sum(max(0, report.items.all - report.resumed) for report in reports.values())
         return items / (work.ended - work.started).total_seconds() or None
-    total = 0.0
-    for shard, report in observed.progress.items():
-        if shard in work.completed or shard in work.failed:
-            continue
-        seconds = (report.time - report.attempt_started).total_seconds()
-        items = report.items.all - report.resumed
-        if seconds > 0 and items > 0:
-            total += items / seconds
-    return total or None
+    over = work.completed | work.failed
+    return sum(speed(report) for shard, report in reports.items() if shard not in over) or None
 
 
 def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:
@@ -121,7 +131,7 @@ def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:
     reason = None if status.finished else _suspension(run, observed)
     suspended = reason is not None
     set_condition(status, ConditionType.SUSPENDED, value=suspended, reason=reason or "NotSuspended", now=now)
-    _pods_ready(status, observed, suspended=suspended)
+    _pods_ready(run, status, observed, suspended=suspended)
     if status.finished:
         value, reason = False, "Finished"
     elif suspended:
@@ -141,12 +151,14 @@ def _suspension(run: Run, observed: Observed) -> str | None:
     return "WaitingForQuota" if any(job.held for job in observed.jobs.values()) else None
 
 
-def _pods_ready(status: RunStatus, observed: Observed, *, suspended: bool) -> None:
+def _pods_ready(run: Run, status: RunStatus, observed: Observed, *, suspended: bool) -> None:
     running = [job for job in observed.jobs.values() if job.state is JobState.RUNNING]
     if status.finished or suspended:
         ready, reason, message = False, "Finished" if status.finished else "Suspended", ""
     elif observed.trouble is not None:
         ready, reason, message = False, observed.trouble.reason, observed.trouble.message
+    elif are_awaited(run, observed):
+        ready, reason, message = False, "WaitingForRanks", _not_come(awaited_ranks(observed))
     elif running:
         active = sum(job.active for job in running)
         wanted = sum(min(job.parallelism, job.completions - len(job.completed) - len(job.failed)) for job in running)
@@ -156,6 +168,12 @@ def _pods_ready(status: RunStatus, observed: Observed, *, suspended: bool) -> No
     else:
         return
     set_condition(status, ConditionType.PODS_READY, value=ready, reason=reason, message=message, now=observed.now)
+
+
+def _not_come(ranks: str | None) -> str:
+    if ranks is None:
+        return "some ranks have not come"
+    return f"{ranks} {'has' if ranks.startswith('rank ') else 'have'} not come"
 
 
 def _failures(status: RunStatus, observed: Observed) -> None:

@@ -12,14 +12,14 @@ from pydantic import ValidationError
 
 from shardwise_api import indexes
 from shardwise_api.status import Failure, JobReference
-from shardwise_api.wire import ExitCode, ProgressReport, ShardResult, Step, StepFailure
+from shardwise_api.wire import ProgressReport, ShardResult, Step, StepFailure
 
+from ..core.attempts import UNCOUNTED
 from ..core.conditions import shortened
 from ..core.observed import JobState, JobView, Observed, Trouble
 from .seen import JobSeen, PodSeen
 from .trouble import trouble_of
 
-_UNCOUNTED = (ExitCode.TEMPORARY, ExitCode.TERMINATED)
 _KILLED = 137
 
 
@@ -78,6 +78,7 @@ def _view(job: JobSeen, pods: list[PodSeen], *, held: bool) -> JobView:
         completions=job.completions,
         parallelism=job.parallelism,
         active=sum(pod.running and not pod.deleting for pod in pods),
+        running=frozenset(pod.shard for pod in pods if pod.running and not pod.deleting),
         completed=completed,
         failed=failed,
         reason=job.reason,
@@ -129,6 +130,9 @@ def _progress(run_uid: str, reports: Mapping[int, ProgressReport], pods: list[Po
             total=result.items.all,
             resumed=0 if known is None else known.resumed,
             resumed_done=0 if known is None else known.resumed_done,
+            # A result has no room for them, and the last ones said are those of the end.
+            metrics=[] if known is None else known.metrics,
+            checkpoint=None if known is None else known.checkpoint,
         )
     return found
 
@@ -142,7 +146,7 @@ def _counts(pod: PodSeen) -> bool:
     """Say whether a pod's end was a failure of its worker: not a drained node, not lost peers, not a deleted pod."""
     # Killed for not ending in time, which it was told to do.
     killed = pod.deleting and pod.exit_code == _KILLED and pod.ended_reason != "OOMKilled"
-    return pod.exit_code not in (None, 0, *_UNCOUNTED) and not pod.disrupted and not killed
+    return pod.exit_code not in (None, 0, *UNCOUNTED) and not pod.disrupted and not killed
 
 
 def _failure(pod: PodSeen) -> Failure:

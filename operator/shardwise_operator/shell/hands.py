@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from shardwise_api.runs import Run
+from shardwise_api.runs import Run, is_gang
 from shardwise_api.wire import Step
 
-from ..children import ChildSettings, children_of
+from ..children import ChildSettings, children_of, document_of
 from ..children.job import queued
 from ..children.names import Annotations
 from ..core.actions import Action, DeleteRun, EnsureJob, StopJob
@@ -39,6 +39,8 @@ class Hands:
         self._cache = cache
         self._settings = settings
         self._leading = leading
+        self._documents: dict[str, dict[str, Any]] = {}
+        """What this operator has written for workers of a gang to read, by the uid of their Job."""
 
     async def act(self, run: Run, action: Action, *, jobs: Collection[JobSeen]) -> None:
         """Carry out one action; repeating it does nothing.
@@ -77,12 +79,28 @@ class Hands:
                 await self._apply(run, child)
         elif not job.condition and not job.deleting:
             wanted: dict[str, Any] = {"parallelism": action.parallelism}
+            given = {"parallelism": job.parallelism, "suspend": job.suspended, "completions": job.completions}
+            if is_gang(run) and action.step is Step.WORK:
+                await self._ensure_document(run, action, job)
+                # An API server takes another number of completions only together with the same parallelism.
+                wanted["completions"] = action.completions
             if not (queued(run) and action.step is Step.WORK):
                 wanted["suspend"] = False
-            given = {"parallelism": job.parallelism, "suspend": job.suspended}
             changed = {key: value for key, value in wanted.items() if given[key] != value}
+            if "completions" in changed:
+                changed["parallelism"] = action.parallelism
             if changed:
                 await self._merge(run, job, {"spec": changed})
+
+    async def _ensure_document(self, run: Run, action: EnsureJob, job: JobSeen) -> None:
+        # Before the Job's size: a rank that starts must not learn a number that is over. Compared with what was written
+        # and not with the Job's size, which says nothing about a document that was written and not followed up.
+        document = document_of(run, action=action)
+        if self._documents.get(job.uid) != document["data"]:
+            # Of a call whose answer is lost nobody knows what it left.
+            self._documents = {}
+            await self._apply(run, document)
+            self._documents = {job.uid: document["data"]}
 
     async def _apply(self, run: Run, child: dict[str, Any]) -> None:
         metadata = child["metadata"]

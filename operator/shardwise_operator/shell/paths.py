@@ -10,6 +10,7 @@ _COLLECTIONS = {
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+    "Service": "/api/v1/namespaces/{}/services",
     "Job": "/apis/batch/v1/namespaces/{}/jobs",
     **{kind: f"/apis/{GROUP}/{VERSION}/namespaces/{{}}/{model.plural}" for kind, model in KINDS.items()},
 }

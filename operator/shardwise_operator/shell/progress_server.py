@@ -11,6 +11,7 @@ import asyncio
 import ipaddress
 import logging
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ PORT = 8090
 MAX_BODY_BYTES = 16 * 1024
 MAX_COUNT = 2**53
 """Above that, JSON readers and metrics lose the last digit."""
+MAX_URI_CHARACTERS = 2048
 READ_SECONDS = 5.0
 FORWARD_SECONDS = 3.0
 MAX_AT_ONCE = 128
@@ -211,8 +213,14 @@ def usable(report: ProgressReport, *, now: datetime) -> ProgressReport:
     numbers = [report.items.done, report.items.failed, report.items.skipped, report.resumed, report.resumed_done]
     if report.total is not None:
         numbers.append(report.total)
+    if report.checkpoint is not None:
+        numbers.append(report.checkpoint.step)
     if not all(0 <= number <= MAX_COUNT for number in numbers):
         raise _Refusal(422, "counts are from 0 to 2^53")
+    if not re.fullmatch(r"[0-9,-]*", report.awaited):
+        raise _Refusal(422, "awaited is an interval text")
+    if report.checkpoint is not None and len(report.checkpoint.uri) > MAX_URI_CHARACTERS:
+        raise _Refusal(422, f"a checkpoint's URI has at most {MAX_URI_CHARACTERS} characters")
     if report.time.tzinfo is None or report.attempt_started.tzinfo is None:
         raise _Refusal(422, "times need an offset from UTC")
     try:

@@ -2,109 +2,151 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shardwise_api.difflogic import Preset
 from shardwise_jobs.engines.difflogic import checkpoint
-from shardwise_jobs.engines.difflogic.npz import npz_bytes, read_arrays
+from shardwise_jobs.engines.difflogic.checkpoint import Checkpoint, Verdict
+from shardwise_jobs.engines.difflogic.npz import Array, arrays_of, npz_bytes, read_arrays
 from shardwise_jobs.engines.difflogic.optimizer import Settings, State, advance
+from shardwise_jobs.engines.difflogic.presets import PRESETS, Experiment
 from shardwise_jobs.errors import BadInput
 
-GATES = 7
+EXPERIMENT = PRESETS[Preset.GAME_OF_LIFE_SMALL]
+AUTOMATON = EXPERIMENT.model.wired(seed=EXPERIMENT.seed)
 
 
-def state() -> State:
+def saved() -> Checkpoint:
     random = np.random.default_rng(1)
-    fresh = State.fresh(random.normal(size=(GATES, 16)))
-    return advance(fresh, random.normal(size=(GATES, 16)), settings=Settings(lr=0.05))
+    fresh = State.fresh(random.normal(size=(AUTOMATON.gates, 16)))
+    state = advance(fresh, random.normal(size=(AUTOMATON.gates, 16)), settings=Settings(lr=0.05))
+    verdict = Verdict(step=1, wrong=3, total=512, unit="boards")
+    return Checkpoint(state=state, history=random.random((5, 4)), verdict=verdict)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    checkpoint.save(tmp_path / "checkpoint.npz", state=state(), fingerprint="ours")
-    return tmp_path / "checkpoint.npz"
+def content(of: Experiment = EXPERIMENT) -> bytes:
+    return checkpoint.to_bytes(saved(), experiment=of.document(dtype="f64"), automaton=AUTOMATON)
 
 
-def test_every_bit_comes_back(path: Path) -> None:
-    loaded, saved = checkpoint.load(path, fingerprint="ours", gates=GATES), state()
-    for name in ("logits", "m", "v"):
-        assert getattr(loaded, name).tobytes() == getattr(saved, name).tobytes()
-    assert loaded.step == saved.step == 1
+def load(file: bytes) -> Checkpoint:
+    return checkpoint.from_bytes(
+        file, name="checkpoint.npz", experiment=EXPERIMENT.document(dtype="f64"), automaton=AUTOMATON
+    )
 
 
-def test_nothing_else_is_left_in_the_folder_and_the_same_state_makes_the_same_file(path: Path) -> None:
-    first = path.read_bytes()
-    checkpoint.save(path, state=state(), fingerprint="ours")
-    assert path.read_bytes() == first
-    assert list(path.parent.iterdir()) == [path]
+def bits(of: Checkpoint) -> list[bytes]:
+    return [array.tobytes() for array in (of.state.logits, of.state.m, of.state.v, of.history)]
 
 
-def test_another_experiments_is_refused(path: Path) -> None:
-    with pytest.raises(BadInput, match="another experiment"):
-        checkpoint.load(path, fingerprint="theirs", gates=GATES)
+def signed(arrays: dict[str, Array]) -> bytes:
+    """Return a file whose checksum is right, whatever it holds."""
+    arrays = {name: array for name, array in arrays.items() if name != "checksum"}
+    return npz_bytes({**arrays, "checksum": np.array(checkpoint._checksum(arrays))})
 
 
-def test_one_of_another_size_is_refused(path: Path) -> None:
-    with pytest.raises(BadInput, match=r"logits: .*shape \(7, 16\)"):
-        checkpoint.load(path, fingerprint="ours", gates=GATES + 1)
+def test_every_bit_comes_back() -> None:
+    loaded, before = load(content()), saved()
+    assert bits(loaded) == bits(before)
+    assert loaded.state.step == before.state.step == 1
+    assert loaded.verdict == before.verdict
 
 
-def test_a_missing_one_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"absent\.npz: No such file"):
-        checkpoint.load(tmp_path / "absent.npz", fingerprint="ours", gates=GATES)
+def test_the_same_state_makes_the_same_file() -> None:
+    assert content() == content()
 
 
-def test_half_a_file_is_refused_wherever_it_ends(path: Path) -> None:
-    whole = path.read_bytes()
-    for length in range(0, len(whole), 97):
-        path.write_bytes(whole[:length])
-        with pytest.raises(BadInput, match="not a readable npz file"):
-            checkpoint.load(path, fingerprint="ours", gates=GATES)
+def test_it_holds_wires_and_experiment_for_whoever_reads_it_elsewhere() -> None:
+    found, experiment, arrays = checkpoint.opened(content(), name="any.npz")
+    assert bits(found) == bits(saved())
+    assert experiment["seed"] == EXPERIMENT.seed
+    assert experiment["model"]["update_widths"] == list(AUTOMATON.update_widths)
+    for index, wires in enumerate(AUTOMATON.update_wires):
+        assert np.array_equal(arrays[f"update_wires_{index}"], wires)
 
 
-def test_a_changed_byte_is_never_loaded_unnoticed(path: Path) -> None:
-    whole = path.read_bytes()
-    expected = state()
-    for place in range(0, len(whole), 31):
+def test_another_experiments_is_refused_and_the_fields_that_differ_are_named() -> None:
+    theirs = dataclasses.replace(EXPERIMENT, seed=24, optimizer=Settings(lr=0.06))
+    with pytest.raises(BadInput) as refused:
+        load(content(theirs))
+    assert str(refused.value).startswith("checkpoint.npz: a checkpoint of another experiment: ")
+    assert "optimizer.lr is 0.06 there and 0.05 here; seed is 24 there and 23 here" in str(refused.value)
+    assert "another output folder" in str(refused.value)
+
+
+def test_how_many_steps_it_was_meant_for_does_not_matter() -> None:
+    assert bits(load(content(dataclasses.replace(EXPERIMENT, steps=1)))) == bits(saved())
+
+
+@pytest.mark.parametrize("name", ["logits", "m", "v"])
+def test_one_of_another_size_is_refused(name: str) -> None:
+    arrays = arrays_of(content(), where="x")
+    with pytest.raises(BadInput, match=rf"{name}: shape \(7, 16\), expected \({AUTOMATON.gates}, 16\)"):
+        load(signed({**arrays, name: arrays[name][:7]}))
+
+
+def test_what_is_not_finite_is_refused() -> None:
+    arrays = arrays_of(content(), where="x")
+    with pytest.raises(BadInput, match="logits: not finite"):
+        load(signed({**arrays, "logits": np.full_like(arrays["logits"], np.nan)}))
+
+
+def test_other_wires_are_refused() -> None:
+    arrays = arrays_of(content(), where="x")
+    with pytest.raises(BadInput, match="update_wires_0: not the wires that this version draws"):
+        load(signed({**arrays, "update_wires_0": arrays["update_wires_0"][::-1]}))
+
+
+def test_half_a_file_is_refused_wherever_it_ends() -> None:
+    whole = content()
+    for length in range(0, len(whole), 997):
+        with pytest.raises(BadInput, match=r"checkpoint\.npz: not a readable npz file"):
+            load(whole[:length])
+
+
+def test_a_changed_byte_is_never_loaded_unnoticed() -> None:
+    whole, expected = content(), bits(saved())
+    for place in range(0, len(whole), 331):
         broken = bytearray(whole)
         broken[place] ^= 0x10
-        path.write_bytes(broken)
         try:
-            loaded = checkpoint.load(path, fingerprint="ours", gates=GATES)
+            loaded = load(bytes(broken))
         except BadInput:
             continue
         # Some bytes of an archive mean nothing.
-        assert loaded.logits.tobytes() == expected.logits.tobytes()
-        assert (loaded.m.tobytes(), loaded.v.tobytes()) == (expected.m.tobytes(), expected.v.tobytes())
+        assert bits(loaded) == expected
 
 
-def test_an_array_swapped_for_another_is_noticed(path: Path) -> None:
-    arrays = read_arrays(path)
-    path.write_bytes(npz_bytes({**arrays, "m": arrays["v"]}))
+def test_an_array_swapped_for_another_is_noticed() -> None:
+    arrays = arrays_of(content(), where="x")
     with pytest.raises(BadInput, match="broken, its checksum"):
-        checkpoint.load(path, fingerprint="ours", gates=GATES)
+        load(npz_bytes({**arrays, "m": arrays["v"]}))
 
 
-def test_another_format_and_another_file_are_refused(path: Path) -> None:
-    arrays = read_arrays(path)
-    path.write_bytes(npz_bytes({**arrays, "format": np.array("other-2")}))
+def test_another_format_and_another_file_are_refused() -> None:
+    arrays = arrays_of(content(), where="x")
     with pytest.raises(BadInput, match="format 'other-2'"):
-        checkpoint.load(path, fingerprint="ours", gates=GATES)
-    path.write_bytes(npz_bytes({"logits": arrays["logits"]}))
-    with pytest.raises(BadInput, match="no checkpoint, checksum, fingerprint"):
-        checkpoint.load(path, fingerprint="ours", gates=GATES)
+        load(signed({**arrays, "format": np.array("other-2")}))
+    with pytest.raises(BadInput, match="no checkpoint, checksum, experiment, format"):
+        load(npz_bytes({"logits": arrays["logits"]}))
 
 
-def test_pickles_are_not_read(path: Path) -> None:
-    np.savez(path, logits=np.array([{"a": 1}], dtype=object))
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", logits=np.array([{"a": 1}], dtype=object))
     with pytest.raises(BadInput, match=r"logits: not a readable npz file .*allow_pickle"):
-        read_arrays(path)
+        read_arrays(tmp_path / "x.npz")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"absent\.npz: No such file"):
+        read_arrays(tmp_path / "absent.npz")
 
 
 def test_the_digest_is_that_of_little_endian_logits_and_the_step() -> None:
     logits = np.arange(32.0).reshape(2, 16)
-    content = logits.astype("<f8").tobytes() + (5).to_bytes(8, "little")
-    assert checkpoint.digest_of(logits=logits, step=5) == hashlib.sha256(content).hexdigest()
+    told = logits.astype("<f8").tobytes() + (5).to_bytes(8, "little")
+    assert checkpoint.digest_of(logits=logits, step=5) == hashlib.sha256(told).hexdigest()

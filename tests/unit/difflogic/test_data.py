@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from shardwise_api.difflogic import Preset
-from shardwise_jobs.engines.difflogic import data
+from shardwise_jobs.engines.difflogic import data, patterns
 from shardwise_jobs.engines.difflogic.checkpoint import digest_of
+from shardwise_jobs.engines.difflogic.draws import Stream
 from shardwise_jobs.engines.difflogic.gates import new_logits
 from shardwise_jobs.engines.difflogic.optimizer import State
 from shardwise_jobs.engines.difflogic.presets import PRESETS, Experiment
 from shardwise_jobs.engines.difflogic.sample import Parameters, SampleResult, sample_gradients
 from shardwise_jobs.engines.difflogic.step import BatchSum, update
 from shardwise_jobs.errors import BadConfiguration
+from tests.support.circuits import other_than
 
 
 def grid(size: int, *cells: tuple[int, int]) -> data.Bits:
@@ -71,10 +75,69 @@ def test_targets_are_lifes_next_board_and_the_checkerboard() -> None:
     assert not y[..., 1:].any()
 
 
-@pytest.mark.parametrize("preset", [Preset.LIZARD, Preset.COLOUR_G])
-def test_data_that_are_not_there_yet_are_refused(preset: Preset) -> None:
-    with pytest.raises(BadConfiguration, match="no data for"):
-        data.sample(PRESETS[preset], step=0, number=0)
+def test_life_among_dead_cells_wraps_nothing() -> None:
+    row = grid(4, (0, 0), (0, 1), (0, 3))
+    assert data.life(row)[0].tolist() == [1, 0, 0, 0]
+    assert not data.life(row, periodic=False).any()
+
+
+def test_the_lizard_grows_from_one_cell_and_the_letter_from_none() -> None:
+    x, y = data.sample(PRESETS[Preset.LIZARD], step=4, number=0)
+    assert (x.sum(axis=-1) == 128 * grid(20, (10, 10))).all()
+    drawn = ["".join(".#"[cell] for cell in row) for row in y[..., 0]]
+    assert tuple(drawn) == patterns.LIZARD
+    assert not y[..., 1:].any()
+    x, y = data.sample(PRESETS[Preset.COLOUR_G], step=4, number=0)
+    assert not x.any()
+    assert np.array_equal(y[..., :3], patterns.coloured(patterns.COLOUR_G))
+    assert not y[..., 3:].any()
+
+
+def test_an_own_pattern_grows_in_the_middle_of_its_grid() -> None:
+    own = dataclasses.replace(PRESETS[Preset.LIZARD], pattern=("##.", "..#"))
+    _, y = data.sample(other_than(own, height=4, width=6), step=0, number=0)
+    assert y[..., 0].tolist() == [[0] * 6, [0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0] * 6]
+
+
+def test_a_picture_larger_than_its_grid_or_cell_is_refused() -> None:
+    with pytest.raises(BadConfiguration, match="20x20 cells doesn't fit a grid of 19x20"):
+        data.sample(other_than(PRESETS[Preset.LIZARD], height=19), step=0, number=0)
+    letter = PRESETS[Preset.COLOUR_G]
+    narrow = dataclasses.replace(letter, model=dataclasses.replace(letter.model, channels=2))
+    with pytest.raises(BadConfiguration, match="2, but the picture has 3 bits"):
+        data.sample(narrow, step=0, number=0)
+
+
+def test_other_grids_of_life_are_drawn_cell_by_cell_and_live_as_long_as_the_automaton_runs() -> None:
+    x, y = data.sample(other_than(PRESETS[Preset.GAME_OF_LIFE], height=8, width=9, steps=3), step=0, number=1)
+    assert 20 < x.sum() < 52
+    assert np.array_equal(y[..., 0], data.life(data.life(data.life(x[..., 0]))))
+
+
+def test_a_trial_draws_other_grids_than_a_training() -> None:
+    experiment = PRESETS[Preset.CHECKERBOARD_SYNC]
+    trained_on, _ = data.sample(experiment, step=0, number=0)
+    tried_on, _ = data.sample(experiment, step=0, number=0, stream=Stream.EVALUATION)
+    assert not np.array_equal(trained_on, tried_on)
+
+
+def test_data_that_nobody_knows_are_refused() -> None:
+    with pytest.raises(BadConfiguration, match="no data for Chess"):
+        data.sample(dataclasses.replace(PRESETS[Preset.LIZARD], data="Chess"), step=0, number=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ((), "empty"),
+        (("",), "empty"),
+        (("##", "#"), "row 1 has 1 letters, the first has 2"),
+        (("#.", ".x"), "row 1: 'x', expected one of . #"),
+    ],
+)
+def test_a_pattern_that_is_none_is_refused(rows: tuple[str, ...], message: str) -> None:
+    with pytest.raises(BadConfiguration, match=message):
+        patterns.silhouette(rows)
 
 
 def trained(experiment: Experiment, *, steps: int, dtype: str) -> tuple[State, list[float]]:

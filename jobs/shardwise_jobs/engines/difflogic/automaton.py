@@ -7,17 +7,18 @@ the update circuit. What goes over a network, into a checkpoint or a digest has 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shardwise_jobs.errors import BadConfiguration
 
+from .circuit import Circuit
 from .gates import Ints
-from .wiring import PATCH
+from .wiring import CENTRE, PATCH
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -39,6 +40,8 @@ class Automaton:
     perceive_wires: tuple[Ints, ...]
     """Per layer (2, gates)."""
     update_wires: tuple[Ints, ...]
+    rooms: dict[Any, list[Any]] = field(default_factory=dict, init=False, repr=False)
+    """What `kernels` works in, kept from one call to the next."""
 
     def __post_init__(self) -> None:
         if self.channels < 1 or self.kernels < 1:
@@ -70,6 +73,32 @@ class Automaton:
     def update_rows(self) -> Ints:
         """Wires (2, gates) of the update circuit as numbers of rows: features first, then the output of each gate."""
         return _rows(self.update_wires, self.features)
+
+    @cached_property
+    def circuit(self) -> Circuit:
+        """All gates that one cell's step evaluates, as one list."""
+        inputs, own = self.channels * PATCH, sum(self.perceive_widths)
+        perceive, update = self.layers(np.arange(self.gates)[:, None])
+        parameters = np.concatenate([layer[..., 0] for layer in perceive], axis=1)
+        wires, features = [], np.empty(self.features, dtype=np.int64)
+        features[: self.channels] = np.arange(self.channels) * PATCH + CENTRE
+        # By channel, output bit and kernel.
+        perceived = features[self.channels :].reshape(self.channels, -1, self.kernels)
+        start = inputs
+        for channel in range(self.channels):
+            for kernel in range(self.kernels):
+                rows = self.perceive_rows
+                wires.append(np.where(rows < PATCH, rows + channel * PATCH, rows - PATCH + start))
+                start += own
+                perceived[channel, :, kernel] = np.arange(start - self.perceive_widths[-1], start)
+        sources = np.concatenate([features, np.arange(start, start + sum(self.update_widths))])
+        wires.append(sources[self.update_rows])
+        return Circuit(
+            inputs=inputs,
+            outputs=self.channels,
+            wires=np.concatenate(wires, axis=1),
+            parameters=np.concatenate([np.tile(parameters.ravel(), self.channels), *(layer[:, 0] for layer in update)]),
+        )
 
     @property
     def features(self) -> int:

@@ -1,4 +1,4 @@
-"""`shardwise difflogic …`: one training step on given arrays, to compare with other programs."""
+"""`shardwise difflogic …`: a training by hand, a look into one, and one training step on given arrays."""
 
 from __future__ import annotations
 
@@ -15,6 +15,37 @@ from shardwise_jobs.files import atomic_write
 @click.group()
 def difflogic() -> None:
     """Cellular automata made of differentiable logic gates."""
+
+
+@difflogic.command()
+@click.argument("manifest", metavar="MANIFEST", type=click.Path(path_type=Path))
+@click.option("--output", help="Folder or fsspec URI for checkpoint, circuit and pictures; absent: spec.output.uri.")
+@click.option("--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Change a field of the manifest.")
+def train(manifest: Path, output: str | None, overrides: tuple[str, ...]) -> None:
+    """Train MANIFEST in this process, or in all ranks of a plain mpiexec; the digest is that of a run.
+
+    \b
+    Ctrl-C leaves after the current step with a checkpoint, and the same command goes on from it.
+      shardwise difflogic train examples/difflogic-gol.yaml --output life
+      mpiexec -n 2 shardwise difflogic train examples/difflogic-gol.yaml --output life
+    """
+    from .by_hand import train_by_hand
+
+    sys.exit(train_by_hand(manifest, overrides=overrides, output=output))
+
+
+@difflogic.command()
+@click.argument("place", metavar="OUTPUT")
+def show(place: str) -> None:
+    """Say what the checkpoint in OUTPUT (a folder, a fsspec URI, or the file itself) holds."""
+    from .facts import facts_of
+
+    try:
+        for name, value in facts_of(place).items():
+            click.echo(f"{name}: {value}")
+    except WorkError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
 
 
 @difflogic.command()

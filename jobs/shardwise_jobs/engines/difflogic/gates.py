@@ -45,12 +45,13 @@ TRUTH: Final = _truth_table()
 FORMS: Final = _forms()
 """(16, 4): row k holds m0..m3 of gate k, f(a, b) = m0 + m1 a + m2 b + m3 ab."""
 
-_LOG2_E = 1.4426950408889634
+LOG2_E = 1.4426950408889634
 # The first part of ln 2 ends in zeros, so that its product with a whole number is exact.
-_LN2_HIGH = 0.693147180369123816490
-_LN2_LOW = 1.90821492927058770002e-10
-_TAYLOR = [1.0 / factorial(power) for power in range(13, -1, -1)]
-_VANISHED = -800.0
+LN2_HIGH = 0.693147180369123816490
+LN2_LOW = 1.90821492927058770002e-10
+TAYLOR = [1.0 / factorial(power) for power in range(13, -1, -1)]
+VANISHED = -800.0
+_NOISE = 2.0**-50
 
 
 def exponential(x: F64) -> F64:
@@ -58,11 +59,11 @@ def exponential(x: F64) -> F64:
 
     Halvings are taken out, and what remains within ln(2)/2 goes through a Taylor polynomial.
     """
-    clamped = np.maximum(x, _VANISHED)
-    halvings = np.rint(clamped * _LOG2_E)
-    rest = (clamped - halvings * _LN2_HIGH) - halvings * _LN2_LOW
-    value = np.full_like(rest, _TAYLOR[0])
-    for term in _TAYLOR[1:]:
+    clamped = np.maximum(x, VANISHED)
+    halvings = np.rint(clamped * LOG2_E)
+    rest = (clamped - halvings * LN2_HIGH) - halvings * LN2_LOW
+    value = np.full_like(rest, TAYLOR[0])
+    for term in TAYLOR[1:]:
         value = value * rest + term
     return np.ldexp(value, halvings.astype(np.int32))
 
@@ -88,6 +89,14 @@ def collapse(weights: F64) -> F64:
     for gate in range(GATES):
         total = total + weights[..., gate, None] * FORMS[gate]
     return total
+
+
+def in_single_precision(coefficients: F64) -> NDArray[np.float32]:
+    """Return coefficients (gates, 4) as float32, those that are noise of cancellations as 0.
+
+    Carried back through layers and time, they would become subnormal numbers, which processors compute slowly.
+    """
+    return np.where(np.abs(coefficients) < _NOISE, 0, coefficients).astype(np.float32)
 
 
 def logit_gradient(*, weights: F64, sums: F64) -> F64:

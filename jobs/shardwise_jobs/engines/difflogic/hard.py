@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from . import kernels
 from .automaton import Automaton, Number
 from .gates import TRUTH, Bools, Ints, Words
-from .kernels import through_words
 from .wiring import PATCH
 
 WORD = 64
@@ -44,24 +44,7 @@ def forward(*, automaton: Automaton, table: Ints, functions: Ints, start: Bools,
 
 def packed_forward(*, automaton: Automaton, table: Ints, functions: Ints, start: Bools, fire: Bools) -> Bools:
     """Roll out as `forward` does, 64 cells at a time."""
-    perceive, update = automaton.layers(_masks(functions))
-    kernels = np.concatenate(perceive, axis=1)
-    circuit = np.concatenate(update)
-    bits, cells = automaton.perceive_widths[-1], table.shape[1] - 1
-    state = start
-    for mask in fire:
-        patches = pack(state[:, table[:, :cells]]).transpose(1, 0, 2)
-        channels, words = patches.shape[1:]
-        # A kernel does the same with all channels: their words stand side by side.
-        side_by_side = patches.reshape(PATCH, -1)
-        perceived = [
-            through_words(values=side_by_side, rows=automaton.perceive_rows, masks=masks, outputs=bits)
-            for masks in kernels
-        ]
-        features = _features(automaton, patches, [values.reshape(bits, channels, words) for values in perceived])
-        new = through_words(values=features, rows=automaton.update_rows, masks=circuit, outputs=automaton.channels)
-        state = _replaced(state, np.pad(unpack(new, count=cells), ((0, 0), (0, 1))), mask)
-    return state
+    return kernels.hard_forward(automaton=automaton, table=table, functions=functions, start=start, fire=fire)
 
 
 def pack(cells: Bools) -> Words:
@@ -97,10 +80,3 @@ def _looked_up(values: Bools, layers: tuple[Ints, ...], functions: list[Ints]) -
         own = layer.reshape(-1, *[1] * (place.ndim - 1))
         values = TRUTH[own, place].astype(np.bool_)
     return values
-
-
-def _masks(functions: Ints) -> Words:
-    """Return the masks (gates, 4) that `through_words` takes."""
-    f00, f01, f10, f11 = TRUTH[functions].T
-    chosen = np.stack([f00, f00 ^ f10, f00 ^ f01, f00 ^ f01 ^ f10 ^ f11], axis=1)
-    return np.where(chosen.astype(np.bool_), np.uint64(2**64 - 1), np.uint64(0))

@@ -24,18 +24,26 @@ def read_arrays(path: Path) -> dict[str, Array]:
     Raises:
         BadInput: it is not there, is no npz, is broken, or holds what only pickle could read.
     """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from error
+    return arrays_of(content, where=str(path))
+
+
+def arrays_of(content: bytes, *, where: str) -> dict[str, Array]:
+    """Return all arrays of a file's content; `where` names it in errors. Raises BadInput as `read_arrays`."""
     arrays = {}
     name = ""
     try:
-        opened = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        opened = np.load(io.BytesIO(content), allow_pickle=False)
         if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise BadInput(f"{path}: a single array, not an npz file")
+            raise BadInput(f"{where}: a single array, not an npz file")
         with opened as stored:
             for name in stored.files:
                 arrays[name] = stored[name]
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from error
     except (
+        OSError,
         ValueError,
         EOFError,
         KeyError,
@@ -45,7 +53,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
         zlib.error,
         struct.error,
     ) as error:
-        place = f"{path}: {name}" if name else str(path)
+        place = f"{where}: {name}" if name else where
         raise BadInput(f"{place}: not a readable npz file ({error})") from error
     return arrays
 

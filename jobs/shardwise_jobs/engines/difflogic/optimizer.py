@@ -7,20 +7,16 @@ what the original does, by norm what its ports took it for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
+from shardwise_api.difflogic import ClipMode
 from shardwise_jobs.errors import BadConfiguration
 
 from .gates import F64
+from .logits import adamw
 
-
-class ClipMode(StrEnum):
-    """What is held within the limit."""
-
-    VALUE = "value"
-    GLOBAL_NORM = "global_norm"
+__all__ = ["ClipMode", "Settings", "State", "advance", "clipped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +71,17 @@ def advance(state: State, gradient: F64, *, settings: Settings) -> State:
     """Return the state after one step by the batch's whole gradient (gates, 16)."""
     gradient = clipped(gradient, settings=settings)
     step = state.step + 1
-    m = settings.b1 * state.m + (1 - settings.b1) * gradient
-    v = settings.b2 * state.v + (1 - settings.b2) * (gradient * gradient)
-    mean = m / (1 - _power(settings.b1, step))
-    spread = np.sqrt(v / (1 - _power(settings.b2, step))) + settings.eps
-    logits = state.logits - settings.lr * (mean / spread + settings.weight_decay * state.logits)
+    logits, m, v = adamw(
+        logits=state.logits,
+        m=state.m,
+        v=state.v,
+        gradient=gradient,
+        decay=(settings.b1, settings.b2),
+        kept=(1 - _power(settings.b1, step), 1 - _power(settings.b2, step)),
+        lr=settings.lr,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
     return State(logits=logits, m=m, v=v, step=step)
 
 

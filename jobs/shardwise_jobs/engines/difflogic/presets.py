@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from shardwise_api.difflogic import Preset
+from shardwise_api.difflogic import BATCH_SIZES, Preset
 
 from . import wiring
 from .automaton import Automaton
@@ -58,7 +59,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """All that decides the bits of a training, but for its dtype and the number of its steps."""
+    """All that decides the bits of a training, but for its dtype, its reduction and the number of its steps."""
 
     data: str
     """Which data it learns: GameOfLife, Checkerboard, Lizard, ColourG."""
@@ -67,20 +68,27 @@ class Experiment:
     optimizer: Settings
     batch_size: int
     steps: int
-    """Optimiser steps of the original."""
+    """Optimiser steps: the original's, or those that a manifest asks for."""
     seed: int = field(default=23)
+    pattern: tuple[str, ...] | None = None
+    """Rows of '.' and '#' that grow instead of the lizard."""
 
-    def fingerprint(self, *, dtype: str) -> str:
-        """Return what tells this experiment, computed in `dtype`, from any other; its number of steps may grow."""
-        told = {**asdict(self), "dtype": dtype}
+    def document(self, *, dtype: str, reduction: str = "Exact") -> dict[str, Any]:
+        """Return, as plain JSON values, all that decides the bits of a state; its number of steps may grow."""
+        told: dict[str, Any] = {**json.loads(json.dumps(asdict(self))), "dtype": dtype, "reduction": reduction}
         del told["steps"]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return told
+
+    def fingerprint(self, *, dtype: str, reduction: str = "Exact") -> str:
+        """Return what tells this training from any other, SHA-256 over its document."""
+        document = self.document(dtype=dtype, reduction=reduction)
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 _LIFE = (*[128] * 17, 64, 32, 16, 8, 4, 2, 1)
 
 
-def _life(*, kernels: int, update_widths: tuple[int, ...]) -> Experiment:
+def _life(preset: Preset, *, kernels: int, update_widths: tuple[int, ...]) -> Experiment:
     return Experiment(
         data="GameOfLife",
         model=Model(
@@ -88,18 +96,18 @@ def _life(*, kernels: int, update_widths: tuple[int, ...]) -> Experiment:
         ),
         rollout=Rollout(height=3, width=3, steps=1),
         optimizer=Settings(lr=0.05),
-        batch_size=20,
+        batch_size=BATCH_SIZES[preset],
         steps=3000,
     )
 
 
 def _checkerboard(
+    preset: Preset,
     *,
     update_widths: tuple[int, ...],
     side: int = 16,
     rollout: int = 20,
     fire_rate: float | None = None,
-    batch_size: int = 2,
     steps: int = 500,
 ) -> Experiment:
     return Experiment(
@@ -107,20 +115,22 @@ def _checkerboard(
         model=Model(channels=8, kernels=16, perceive_widths=(8, 4, 2), update_widths=update_widths, periodic=False),
         rollout=Rollout(height=side, width=side, steps=rollout, fire_rate=fire_rate),
         optimizer=Settings(lr=0.05),
-        batch_size=batch_size,
+        batch_size=BATCH_SIZES[preset],
         steps=steps,
     )
 
 
 PRESETS = {
-    Preset.GAME_OF_LIFE: _life(kernels=16, update_widths=_LIFE),
-    Preset.CHECKERBOARD_SYNC: _checkerboard(update_widths=(*[256] * 10, 128, 64, 32, 16, 8, 8)),
+    Preset.GAME_OF_LIFE: _life(Preset.GAME_OF_LIFE, kernels=16, update_widths=_LIFE),
+    Preset.CHECKERBOARD_SYNC: _checkerboard(
+        Preset.CHECKERBOARD_SYNC, update_widths=(*[256] * 10, 128, 64, 32, 16, 8, 8)
+    ),
     Preset.CHECKERBOARD_ASYNC: _checkerboard(
+        Preset.CHECKERBOARD_ASYNC,
         update_widths=(*[256] * 14, 128, 64, 32, 16, 8, 8),
         side=14,
         rollout=50,
         fire_rate=FIRE_RATE,
-        batch_size=1,
         steps=800,
     ),
     Preset.LIZARD: Experiment(
@@ -134,7 +144,7 @@ PRESETS = {
         ),
         rollout=Rollout(height=20, width=20, steps=12),
         optimizer=Settings(lr=0.06),
-        batch_size=1,
+        batch_size=BATCH_SIZES[Preset.LIZARD],
         steps=3500,
     ),
     Preset.COLOUR_G: Experiment(
@@ -148,10 +158,10 @@ PRESETS = {
         ),
         rollout=Rollout(height=16, width=16, steps=15, loss_channels=(0, 1, 2)),
         optimizer=Settings(lr=0.06),
-        batch_size=1,
+        batch_size=BATCH_SIZES[Preset.COLOUR_G],
         steps=3000,
     ),
-    Preset.GAME_OF_LIFE_SMALL: _life(kernels=8, update_widths=(16, 16, 16, 8, 4, 2, 1)),
-    Preset.CHECKERBOARD_SMALL: _checkerboard(update_widths=(*[256] * 4, 128, 64, 32, 16, 8)),
+    Preset.GAME_OF_LIFE_SMALL: _life(Preset.GAME_OF_LIFE_SMALL, kernels=8, update_widths=(16, 16, 16, 8, 4, 2, 1)),
+    Preset.CHECKERBOARD_SMALL: _checkerboard(Preset.CHECKERBOARD_SMALL, update_widths=(*[256] * 4, 128, 64, 32, 16, 8)),
 }
 """By the name a manifest gives them."""

@@ -10,9 +10,10 @@ import numpy as np
 
 from shardwise_jobs.errors import BadInput
 
-from . import hard, kernels
+from . import kernels
 from .automaton import Automaton, neighbours
-from .gates import F64, FORMS, Bools, Floats, Ints, collapse, hardest, softmax
+from .gates import F64, Bools, Floats, Ints, hardest
+from .logits import mixtures
 
 DTYPES = {"f32": np.float32, "f64": np.float64}
 
@@ -20,21 +21,19 @@ DTYPES = {"f32": np.float32, "f64": np.float64}
 class Backend(Protocol):
     """What computes: the module `twin`, or the module `kernels`."""
 
-    def forward(self, *, automaton: Automaton, table: Ints, coefficients: Floats, start: Floats, fire: Bools) -> Floats:
-        """As `twin.forward`."""
-        ...
-
-    def backward(
+    def sample(
         self,
         *,
         automaton: Automaton,
         table: Ints,
-        coefficients: Floats,
-        states: Floats,
+        coefficients: F64,
+        functions: Ints,
+        start: Floats,
+        target: Floats,
+        loss_channels: Ints,
         fire: Bools,
-        gradient: Floats,
-    ) -> tuple[F64, Floats]:
-        """As `twin.backward`."""
+    ) -> tuple[F64, Floats, Floats]:
+        """As `twin.sample`."""
         ...
 
 
@@ -45,14 +44,18 @@ class Parameters:
     logits: F64
 
     @cached_property
+    def _mixtures(self) -> tuple[F64, F64]:
+        return mixtures(self.logits)
+
+    @property
     def weights(self) -> F64:
         """Softmax of the logits, (gates, 16)."""
-        return softmax(self.logits)
+        return self._mixtures[0]
 
-    @cached_property
+    @property
     def coefficients(self) -> F64:
         """Of the soft gates, (gates, 4)."""
-        return collapse(self.weights)
+        return self._mixtures[1]
 
     @cached_property
     def functions(self) -> Ints:
@@ -68,6 +71,8 @@ class SampleResult:
     """Per gate the sums of g, ga, gb, gab over cells and steps, (gates, 4)."""
     soft_loss: float
     hard_loss: float
+    right: int
+    """Bits of the loss channels that are those of the target after the hard rollout."""
     final_soft: Floats
     """(height, width, channels), in the dtype computed in."""
     final_hard: Floats
@@ -96,7 +101,7 @@ def sample_gradients(
         steps: how many the automaton takes.
         fire: (steps, height, width), which cells take their new state; None for all.
         dtype: f32 or f64, of states and gradients within the sample; sums are always float64.
-        backend: module with `forward` and `backward`; None takes the compiled one.
+        backend: module with `sample`; None takes the compiled one.
 
     Raises:
         BadInput: the loss is not a finite number.
@@ -107,23 +112,25 @@ def sample_gradients(
     mask = np.ones((steps, height * width), dtype=np.bool_) if fire is None else fire.reshape(steps, -1)
     start = to_state(x, dtype=dtype)
     target = to_state(y, dtype=dtype)
-    coefficients = parameters.coefficients.astype(DTYPES[dtype])
-
-    states = backend.forward(automaton=automaton, table=table, coefficients=coefficients, start=start, fire=mask)
-    soft_loss = squared_error(states[-1], target, loss_channels)
+    sums, last, final_hard = backend.sample(
+        automaton=automaton,
+        table=table,
+        coefficients=parameters.coefficients,
+        functions=parameters.functions,
+        start=start,
+        target=target,
+        loss_channels=loss_channels,
+        fire=mask,
+    )
+    soft_loss = squared_error(last, target, loss_channels)
     if not np.isfinite(soft_loss):
         raise BadInput(f"the soft loss is {soft_loss}")
-    gradient = np.zeros_like(start)
-    gradient[loss_channels] = 2 * (states[-1] - target)[loss_channels]
-    sums, _ = backend.backward(
-        automaton=automaton, table=table, coefficients=coefficients, states=states, fire=mask, gradient=gradient
-    )
-    final_hard = _hard_rollout(automaton, parameters, table, start, mask, backend)
     return SampleResult(
         sums=sums,
         soft_loss=soft_loss,
         hard_loss=squared_error(final_hard, target, loss_channels),
-        final_soft=to_grid(states[-1], height=height, width=width),
+        right=int(np.count_nonzero(final_hard[loss_channels, :-1] == target[loss_channels, :-1])),
+        final_soft=to_grid(last, height=height, width=width),
         final_hard=to_grid(final_hard, height=height, width=width),
     )
 
@@ -145,18 +152,3 @@ def squared_error(state: Floats, target: Floats, channels: Ints) -> float:
     """Sum (state - target)**2 over channels and cells: in float64, one after another."""
     difference = state[channels].astype(np.float64) - target[channels].astype(np.float64)
     return float(np.add.accumulate((difference * difference).ravel())[-1])
-
-
-def _hard_rollout(
-    automaton: Automaton, parameters: Parameters, table: Ints, start: Floats, fire: Bools, backend: Backend
-) -> Floats:
-    if np.isin(start, (0, 1)).all():
-        final = hard.packed_forward(
-            automaton=automaton, table=table, functions=parameters.functions, start=start.astype(np.bool_), fire=fire
-        )
-        return final.astype(start.dtype)
-    # Not bits: the strongest functions are taken in their relaxed form.
-    chosen = FORMS[parameters.functions].astype(start.dtype)
-    states: Floats = backend.forward(automaton=automaton, table=table, coefficients=chosen, start=start, fire=fire)
-    last: Floats = states[-1]
-    return last

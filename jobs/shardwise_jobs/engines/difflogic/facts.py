@@ -1,0 +1,65 @@
+"""What a checkpoint holds, for a person who finds one: which experiment, how far it is, how good, its digest."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from shardwise_jobs.errors import BadInput
+from shardwise_jobs.files import OutputFolder
+
+from .checkpoint import FILE, HISTORY_COLUMNS, digest_of, opened
+from .gates import hardest
+
+NAMES = (
+    "FALSE",
+    "AND",
+    "A and not B",
+    "A",
+    "not A and B",
+    "B",
+    "XOR",
+    "OR",
+    "NOR",
+    "XNOR",
+    "not B",
+    "A or not B",
+    "not A",
+    "not A or B",
+    "NAND",
+    "TRUE",
+)
+
+
+def facts_of(place: str) -> dict[str, str]:
+    """Return what the checkpoint at a place holds, by name.
+
+    Args:
+        place: a folder or its URI, or the file itself.
+
+    Raises:
+        BadInput: there is none, or it is broken.
+        BadConfiguration: the place can't be read.
+    """
+    folder, _, name = place.rpartition("/") if place.endswith(".npz") else (place, "", FILE)
+    output = OutputFolder(folder or ".")
+    content = output.read_bytes(name)
+    if content is None:
+        raise BadInput(f"{output.uri_of(name)}: there is no checkpoint")
+    checkpoint, experiment, _ = opened(content, name=output.uri_of(name))
+    state, verdict = checkpoint.state, checkpoint.verdict
+    facts = {
+        "experiment": json.dumps(experiment, sort_keys=True),
+        "step": f"{state.step}",
+        "digest": f"sha256:{digest_of(logits=state.logits, step=state.step)}",
+    }
+    if verdict is not None:
+        facts["trial"] = f"{verdict.wrong} of {verdict.total} {verdict.unit} wrong at step {verdict.step}"
+    if len(checkpoint.history):
+        facts |= {
+            name: f"{value:g}"
+            for name, value in zip(HISTORY_COLUMNS[1:], checkpoint.history[-1, 1:].tolist(), strict=True)
+        }
+    counts = Counter(hardest(state.logits).tolist())
+    facts["gates"] = f"{len(state.logits)}: " + ", ".join(f"{count} {NAMES[k]}" for k, count in counts.most_common())
+    return facts

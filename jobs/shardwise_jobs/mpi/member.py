@@ -1,0 +1,59 @@
+"""The main of a rank process: whatever happens in it is told to its worker, and no peer is left waiting."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from shardwise_api.base import ApiModel
+from shardwise_api.wire import ExitCode, StepFailure
+
+from ..errors import WorkError
+from ..stop import StopFlag
+from . import litter
+from .told import Told
+from .world import MpiWorld, World, open_world
+
+log = logging.getLogger("shardwise")
+
+
+def serve(work: Callable[[World, StopFlag], ApiModel]) -> int:
+    """Run `work` in the world that this process was started into; return the exit code of the process.
+
+    A `WorkError` of `work` must be one that all ranks have agreed upon (each leaves with its own): they then end MPI
+    together. Any other exception ends all ranks at once.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    stop = StopFlag()
+    stop.install(leave=lambda error: _failed(error).leave())
+    world: World | None = None
+    try:
+        try:
+            world = open_world()
+            if isinstance(world, MpiWorld):
+                litter.remove()
+            result = work(world, stop)
+        finally:
+            stop.over()
+    except WorkError as error:
+        log.error("%s: %s", error.reason, error)
+        told = _failed(error)
+    except Exception as error:
+        log.exception("unexpected")
+        failure = StepFailure(reason="WorkerFailed", message=f"{type(error).__name__}: {error}")
+        Told(failure=failure, code=ExitCode.FAILED).leave()
+        if isinstance(world, MpiWorld):
+            world.abort()
+        return ExitCode.FAILED
+    else:
+        told = Told(result=result.model_dump_json(by_alias=True, exclude_none=True))
+    told.leave()
+    if isinstance(world, MpiWorld):
+        # None may leave earlier than the others, or it would pass for lost.
+        world.close()
+    return told.code
+
+
+def _failed(error: WorkError) -> Told:
+    return Told(failure=StepFailure(reason=error.reason, message=str(error)), code=error.exit_code)

@@ -1,0 +1,50 @@
+"""Which attempts of a step count, which end it, and when it has enough: the same for a cluster and for a laptop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shardwise_api.common import Retry
+from shardwise_api.runs import Run, sweep_of
+from shardwise_api.wire import ExitCode, Step
+
+UNCOUNTED = (ExitCode.TEMPORARY, ExitCode.TERMINATED)
+"""No fault of the worker: such an end uses up no retry."""
+ONE_STEP = Retry(per_shard=1)
+"""Prepare and finalize are one worker each; what a retry may mend gets one more, after the worker's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempts:
+    """The rules of one step's Job."""
+
+    per_index: int
+    """Further attempts of an index that failed."""
+    max_failed: int
+    """More indexes than these fail the Job before the others are over."""
+    ends_job: frozenset[int] = frozenset()
+    """Exit codes that fail the Job at once."""
+    ends_index: frozenset[int] = frozenset()
+    """Exit codes after which an index is not tried again."""
+    enough: int | None = None
+    """So many indexes done complete the Job; None: all."""
+
+
+def attempts(run: Run, *, step: Step, completions: int) -> Attempts:
+    """Return the rules of a step."""
+    retry = run.spec.retry if step is Step.WORK else ONE_STEP
+    final = frozenset(run.spec.retry.non_retriable_exit_codes) - {*map(int, UNCOUNTED)}
+    sweep = sweep_of(run) if step is Step.WORK else None
+    if sweep is None:
+        # More than there are indexes is refused by the API server, and would say no more.
+        tolerated = min(retry.max_failed_shards, completions)
+        return Attempts(per_index=retry.per_shard, max_failed=tolerated, ends_job=final)
+    # Seeds that don't converge are what a sweep is for: they fail neither it nor each other.
+    hopeless = frozenset({int(ExitCode.NOT_CONVERGED)})
+    return Attempts(
+        per_index=retry.per_shard,
+        max_failed=completions,
+        ends_job=final - hopeless,
+        ends_index=hopeless,
+        enough=1 if sweep.stop_on_first else None,
+    )
