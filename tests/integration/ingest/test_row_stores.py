@@ -291,7 +291,11 @@ def test_shards_that_meet_at_the_same_new_row_at_once_make_one_row_of_it(home: H
         for block in range(60):
             meet.wait()
             one = record(run=run, shard=shard, block=block, chunks=1)
-            inserted += impatient.commit_block(rows=[row(block)], record=one) or 0
+            try:
+                inserted += impatient.commit_block(rows=[row(block)], record=one) or 0
+            except BaseException:
+                meet.abort()
+                raise
         return inserted
 
     with ThreadPoolExecutor(4) as pool:

@@ -86,8 +86,13 @@ COPY_STAGING = f"COPY {STAGING} ({', '.join(STAGING_TYPES)}) FROM STDIN (FORMAT 
 INSERT_ENTRIES = (
     f"INSERT INTO cpe_entry ({', '.join(ENTRY_COLUMNS)}) SELECT "
     + ", ".join("coalesce(created_at, now())" if name == "created_at" else name for name in ENTRY_COLUMNS)
-    + f" FROM {STAGING} ORDER BY cpe_id ON CONFLICT (cpe_id) DO NOTHING"
+    + f" FROM {STAGING} ORDER BY cpe_id ON CONFLICT DO NOTHING"
 )
+"""Without naming cpe_id: of two writers of one new row at once, the second would trip over the unique faiss_id.
+
+Should two rows ever have one faiss_id, the second has no entry, and its vector breaks the foreign key: an error all
+the same.
+"""
 
 
 def insert_vectors(vector_type: str) -> str:
