@@ -1,4 +1,4 @@
-"""The blocks of an IngestRun: chunks, TMD codes, embeddings, rows and an index. No worker runs it yet."""
+"""The blocks of an IngestRun: chunks, TMD codes, embeddings, rows and an index."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ class Source(ApiModel):
     files: SourceFiles
 
 
+class Dedup(StrEnum):
+    """When two chunks of a data set are one row."""
+
+    POSITION = "position"
+    CONTENT = "content"
+
+
 class TmdBackendKind(StrEnum):
     """Who gives domain, task and modifier."""
 
@@ -42,17 +49,27 @@ class TmdBackendKind(StrEnum):
 class Tmd(ApiModel):
     """TMD codes: domain, task, modifier."""
 
-    backend: TmdBackendKind = TmdBackendKind.EMBEDDED
-    url: str | None = Field(default=None, pattern=r"^https?://.+$")
-    model: str | None = None
-    timeout_seconds: int = Field(default=60, ge=1)
-    retries: int = Field(default=3, ge=0, le=100)
+    backend: TmdBackendKind = Field(
+        default=TmdBackendKind.EMBEDDED,
+        description="ollama: a language model behind an Ollama-compatible API; embedded: the labels nearest to the "
+        "text in the embedding space, without a model of its own; client: every chunk brings its codes. Codes that a "
+        "chunk brings are taken as they are by all three.",
+    )
+    url: str | None = Field(default=None, pattern=r"^https?://.+$", description="Of the Ollama-compatible API.")
+    model: str | None = Field(default=None, min_length=1, description="The language model's name there.")
+    timeout_seconds: int = Field(default=60, ge=1, le=3600, description="For one answer.")
+    retries: int = Field(default=3, ge=0, le=100, description="Further tries of a question, for each cause.")
 
     rules: ClassVar = (
         Rule(
             expression="self.backend != 'ollama' || (has(self.url) && has(self.model))",
             message="backend ollama needs url and model",
             field="url",
+        ),
+        Rule(
+            expression="self.backend == 'ollama' || (!has(self.url) && !has(self.model))",
+            message="url and model are of backend ollama; this one asks no server",
+            field="backend",
         ),
     )
 
@@ -67,15 +84,43 @@ class EmbeddingBackendKind(StrEnum):
 class Embedding(ApiModel):
     """Sentence embeddings."""
 
-    backend: EmbeddingBackendKind = EmbeddingBackendKind.ONNX
-    model: str | None = None
+    backend: EmbeddingBackendKind = Field(
+        default=EmbeddingBackendKind.ONNX,
+        description="onnx: all-MiniLM-L6-v2 (384 numbers) without torch; sentence-transformers: any model of that "
+        "library.",
+    )
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Of sentence-transformers: a name, or a folder as an absolute path or beginning with ./ or ../",
+    )
+
+    rules: ClassVar = (
+        Rule(
+            expression="has(self.model) == (self.backend == 'sentence-transformers')",
+            message="backend sentence-transformers needs a model, and onnx has one of its own",
+            field="model",
+        ),
+    )
 
 
 class IngestStore(ApiModel):
     """Where rows go."""
 
-    uri: str | None = Field(default=None, max_length=2048, pattern=r"^(sqlite:///.+|postgres(ql)?://.+)$")
-    secret_ref: SecretKeyRef | None = None
+    uri: str | None = Field(
+        default=None,
+        max_length=2048,
+        pattern=r"^(sqlite:///.+|postgres(ql)?://.+)$",
+        description="`sqlite:///file.db` or `postgresql://user@host/database`.",
+    )
+    secret_ref: SecretKeyRef | None = Field(default=None, description="The URI, where it has a password.")
+    pool_size: int = Field(
+        default=2,
+        ge=1,
+        le=100,
+        description="Connections to PostgreSQL that a worker may hold; times sharding.parallelism they must stay "
+        "below the server's max_connections.",
+    )
 
     rules: ClassVar = (exactly_one("uri", "secretRef"), no_password("uri"))
 
@@ -90,4 +135,10 @@ class IndexKind(StrEnum):
 class Index(ApiModel):
     """The FAISS index."""
 
-    kind: IndexKind = IndexKind.FLAT
+    kind: IndexKind = Field(default=IndexKind.FLAT, description="Flat: exact; IVF: by inverted lists, for millions.")
+    tmd_weight: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=100.0,
+        description="How much the codes' 16 numbers count in the index beside a text's vector of length 1.",
+    )

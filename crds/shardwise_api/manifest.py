@@ -135,6 +135,10 @@ def resolve_paths(run: Run, *, base: Path) -> Run:
         run.spec.source.files.uris = [_uri(uri, base=base) for uri in run.spec.source.files.uris]
         if run.spec.store.uri is not None:
             run.spec.store.uri = _uri(run.spec.store.uri, base=base)
+        model = run.spec.embedding.model
+        # As with a dataset below: anything else may be a name.
+        if model is not None and model.startswith(("./", "../")):
+            run.spec.embedding.model = _path(model, base=base)
     else:
         _resolve_kato(run, base=base)
     return run

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from .base import ApiModel, Rule
 from .common import MAX_NAME_LENGTH, MUTABLE, CommonSpec, exactly_one
 from .difflogic import BATCH_SIZES, DifflogicEngine, Preset, Sweep
-from .ingest import Embedding, Index, IngestStore, Source, Tmd
+from .ingest import Dedup, Embedding, Index, IngestStore, Source, Tmd
 from .kato import KatoEngine
 from .scripts import ScriptsEngine
 from .status import RunStatus
@@ -135,15 +135,26 @@ class IngestRunSpec(CommonSpec):
     """What an IngestRun is asked to do."""
 
     source: Source
-    dataset_source: str = Field(default="user_input", min_length=1)
-    workers: int = Field(default=10, ge=1, le=1000, description="LLM calls at once per shard.")
+    dataset_source: str = Field(
+        default="user_input", min_length=1, max_length=253, description="The data set that rows and index belong to."
+    )
+    dedup: Dedup = Field(
+        default=Dedup.POSITION,
+        description="When two chunks of a data set are one row. position: same document, index and text; content: "
+        "same text.",
+    )
+    workers: int = Field(default=10, le=1000, description="LLM calls at once per shard, at least 1.")
     tmd: Tmd = Field(default_factory=Tmd)
     embedding: Embedding = Field(default_factory=Embedding)
     store: IngestStore
     index: Index = Field(default_factory=Index)
 
 
-IngestRunSpec.rules = _immutable(_fields(IngestRunSpec))
+IngestRunSpec.rules = (
+    # A rule instead of a bound: these are the words that people know for it.
+    Rule(expression="self.workers > 0", message="max_workers must be greater than 0", field="workers"),
+    *_immutable(_fields(IngestRunSpec)),
+)
 
 
 class _Run(ApiModel):

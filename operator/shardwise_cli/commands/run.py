@@ -26,9 +26,9 @@ from .common import (
     manifest_arguments,
 )
 
-RUN_HERE = ("kato", "difflogic")
+RUN_HERE = ("difflogic", "ingest", "kato")
 """Engines whose workers there are."""
-INVALID_REASONS = frozenset({"InvalidSpec", "InvalidInput"})
+INVALID_REASONS = frozenset({"InvalidSpec", "InvalidInput", "StoreMismatch"})
 """A run that failed for one of these was never going to work: exit 2, as for a manifest that doesn't parse."""
 
 EPILOG = """
@@ -57,7 +57,7 @@ def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output
     """Run MANIFEST on this machine, without a cluster: same plan, same workers, same digest."""
     wanted = load(manifest, overrides)
     if engine_name(wanted) not in RUN_HERE:
-        known = " and ".join(RUN_HERE)
+        known = ", ".join(RUN_HERE)
         fail(f"spec.engine.{engine_name(wanted)}: this version can't run it yet; it runs {known}", EXIT_INVALID)
     directory = Workdir(workdir.absolute() if workdir else default_workdir(manifest, wanted))
     try:

@@ -1,0 +1,92 @@
+"""A run's ledger, added up: what the blocks did, what is missing, and whether too much failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from shardwise_api.runs import IngestRunSpec
+from shardwise_api.sharding import shard_items
+from shardwise_api.wire import ItemCounts
+from shardwise_jobs.blocks import count
+from shardwise_jobs.errors import TooManyFailedItems
+
+from .stores import BlockRecord
+
+_MAX_SAID = 3
+
+
+@dataclass(slots=True)
+class LedgerSum:
+    """Committed blocks, added up."""
+
+    blocks: int = 0
+    done: int = 0
+    """Chunks that are rows, written here or found there."""
+    failed: int = 0
+    inserted: int = 0
+    deduplicated: int = 0
+    millis: dict[str, float] = field(default_factory=dict)
+    failures: list[tuple[int, str]] = field(default_factory=list)
+    """(item, reason), in order once `of` has added all up."""
+
+    @classmethod
+    def of(cls, records: Iterable[BlockRecord]) -> LedgerSum:
+        """Add up records."""
+        total = cls()
+        for record in records:
+            total.add(record)
+        total.failures.sort()
+        return total
+
+    def add(self, record: BlockRecord) -> None:
+        """Add a record."""
+        self.blocks += 1
+        self.done += record.chunks - record.failed
+        self.failed += record.failed
+        self.inserted += record.inserted
+        self.deduplicated += record.deduplicated
+        self.failures.extend(record.failures)
+        for phase, millis in record.millis.items():
+            self.millis[phase] = self.millis.get(phase, 0.0) + millis
+
+    @property
+    def items(self) -> ItemCounts:
+        """The counts as progress and status show them."""
+        return ItemCounts(done=self.done, failed=self.failed)
+
+    def seconds(self, phase: str) -> float:
+        """Return a phase's seconds, all workers together."""
+        return round(self.millis.get(phase, 0.0) / 1000, 3)
+
+
+def blocks_of(spec: IngestRunSpec, *, shard: int, total: int) -> int:
+    """Return how many blocks a shard has."""
+    return count(len(items_of(spec, shard=shard, total=total)), block_size=spec.block_size)
+
+
+def items_of(spec: IngestRunSpec, *, shard: int, total: int) -> range:
+    """Return the items of a shard."""
+    return shard_items(strategy=spec.sharding.strategy, shards=spec.sharding.shards, shard=shard, total=total)
+
+
+def missing_blocks(records: Iterable[BlockRecord], spec: IngestRunSpec, *, total: int) -> dict[int, int]:
+    """Return shard -> number of blocks that the ledger lacks, empty when all are there."""
+    found: Counter[int] = Counter(record.shard for record in records)
+    lacking = {shard: blocks_of(spec, shard=shard, total=total) - found[shard] for shard in range(spec.sharding.shards)}
+    return {shard: number for shard, number in lacking.items() if number}
+
+
+def require_few_failed(*, failed: int, total: int, spec: IngestRunSpec, reasons: list[str]) -> None:
+    """Raise when more items failed than the manifest tolerates.
+
+    Raises:
+        TooManyFailedItems: with the first few reasons.
+    """
+    allowed = spec.items.max_failed_fraction
+    if failed > allowed * total:
+        listed = "; ".join(reasons[:_MAX_SAID])
+        raise TooManyFailedItems(
+            f"{failed} of {total} items failed, spec.items.maxFailedFraction allows {allowed:g}: {listed}"
+        )

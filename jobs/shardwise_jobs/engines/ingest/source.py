@@ -1,0 +1,176 @@
+"""The input as numbered items: item i is the same chunk, with the same id and links, in every attempt and shard.
+
+Links lead to neighbours that other shards work on, and of chunks that are one row only one may be written, whichever
+shard comes first. So every worker looks through the whole input once, and keeps ids and links of all of it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import IO
+from uuid import UUID
+
+from shardwise_api.ingest import Dedup, SourceFiles, SourceFormat
+from shardwise_jobs.errors import BadInput
+from shardwise_jobs.files import local_path, local_size, open_input
+from shardwise_jobs.remote import shown, translated
+
+from . import identifiers
+from .chunk import BadChunk, Chunk, read_jsonl, read_request
+from .links import Links, Place, linked, links_of
+
+FIELD = "spec.source.files.uris"
+MAX_LISTED = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One item with all that follows from the input alone."""
+
+    item: int
+    chunk: Chunk | None = None
+    """None when it can't be ingested."""
+    failure: str | None = None
+    """Why not."""
+    cpe_id: UUID | None = None
+    links: Links = field(default_factory=Links)
+    duplicate: bool = False
+    """Another item of this input makes the same row, and is the one to write it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a full pass over the input found."""
+
+    fingerprint: str
+    items_total: int
+    failed: int
+    duplicates: int
+    failures: tuple[tuple[int, str], ...]
+    """The first few failed items: (item, reason)."""
+    size_bytes: int | None
+
+
+class ChunkFiles:
+    """Files of chunks, read in order; items are counted over all of them."""
+
+    def __init__(self, files: SourceFiles, *, dataset: str, dedup: Dedup) -> None:
+        self._uris = list(files.uris)
+        self._read = read_request if files.format is SourceFormat.REQUEST else read_jsonl
+        self._dataset = dataset
+        self._dedup = identifiers.Dedup(dedup)
+
+    def survey(self) -> Survey:
+        """Look through the input once, before any work.
+
+        Raises:
+            BadConfiguration: a file can't be opened.
+            BadInput: a file as a whole is not what it should be, or there is no chunk at all.
+            Unavailable: a file's place can't be reached.
+        """
+        digest = hashlib.sha256()
+        total = failed = 0
+        failures: list[tuple[int, str]] = []
+        seen: set[UUID] = set()
+        for item, chunk in enumerate(self._chunks()):
+            total += 1
+            # What is read counts, not where it lies nor how it is written down: a moved input is the same input.
+            if isinstance(chunk, BadChunk):
+                failed += 1
+                failures += [(item, chunk.reason)] if len(failures) < MAX_LISTED else []
+                digest.update(b"bad\n")
+            else:
+                seen.add(self._id(chunk))
+                digest.update(chunk.model_dump_json().encode() + b"\n")
+        if total == failed:
+            first = f"; first: {failures[0][1]}" if failures else ""
+            raise BadInput(f"{FIELD}: no chunk that can be ingested ({total} found{first})")
+        return Survey(
+            fingerprint=f"sha256:{digest.hexdigest()}",
+            items_total=total,
+            failed=failed,
+            duplicates=total - failed - len(seen),
+            failures=tuple(failures),
+            size_bytes=local_size(self._uris),
+        )
+
+    def unchanged(self, *, size_bytes: int | None) -> bool:
+        """Say, without reading it, whether the input still looks as it did at the survey."""
+        return size_bytes == local_size(self._uris)
+
+    def entries(self, items: range) -> Iterator[Entry]:
+        """Yield the entries of `items`, which has a positive step, in order. Raises as `survey`."""
+        ids: list[UUID | None] = []
+        places: list[Place | None] = []
+        writers: dict[UUID, int] = {}
+        given: set[UUID] = set()
+        for item, chunk in enumerate(self._chunks()):
+            if isinstance(chunk, BadChunk):
+                ids.append(None)
+                places.append(None)
+                continue
+            own = self._id(chunk)
+            ids.append(own)
+            places.append(Place(document=chunk.document, chunk_index=chunk.chunk_index, cpe_id=own))
+            # One that brings its codes can't fail for want of them.
+            if own not in writers or (chunk.codes is not None and own not in given):
+                writers[own] = item
+            if chunk.codes is not None:
+                given.add(own)
+        links = links_of(places)
+        del places
+        wanted = islice(enumerate(self._chunks()), items.start, items.stop, items.step)
+        for item, chunk in wanted:
+            if isinstance(chunk, BadChunk):
+                yield Entry(item=item, failure=chunk.reason)
+                continue
+            own_id = ids[item]
+            assert own_id is not None
+            yield Entry(
+                item=item,
+                chunk=chunk,
+                cpe_id=own_id,
+                links=linked(chunk, links[item]),
+                duplicate=writers[own_id] != item,
+            )
+
+    def _id(self, chunk: Chunk) -> UUID:
+        return identifiers.cpe_id(
+            dataset_source=self._dataset,
+            document=chunk.document,
+            chunk_index=chunk.chunk_index,
+            text=chunk.text,
+            dedup=self._dedup,
+        )
+
+    def _chunks(self) -> Iterator[Chunk | BadChunk]:
+        for uri in self._uris:
+            with open_input(uri, field=FIELD) as stream, _explained(uri):
+                yield from self._parsed(stream, uri)
+
+    def _parsed(self, stream: IO[bytes], uri: str) -> Iterator[Chunk | BadChunk]:
+        # A URI's query may hold a signature.
+        name = shown(uri).rsplit("/", 1)[-1]
+        try:
+            yield from self._read(stream, where=name)
+        except BadInput as error:
+            raise BadInput(f"{FIELD}: {error}") from error
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    try:
+        if local_path(uri) is not None:
+            yield
+            return
+        with translated(field=FIELD, uri=uri):
+            yield
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise BadInput(f"{FIELD}: {shown(uri)}: the compressed file is broken: {error}") from error
