@@ -1,4 +1,4 @@
-"""How every benchmark speaks and ends: a document on standard output, the rest on standard error, SIGTERM like Ctrl-C."""
+"""How every benchmark speaks and ends: a document on standard output, the rest on standard error, Ctrl-C obeyed."""
 
 from __future__ import annotations
 
