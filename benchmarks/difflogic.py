@@ -22,6 +22,7 @@ import numpy as np
 
 from . import machine
 from .difflogic_figures import Json, Promise, differences, ratio, summary
+from .program import run, say, told
 
 GOL, CHECKERBOARD = "GameOfLife", "CheckerboardSync"
 OURS, GATES, COEFFICIENTS = "shardwise", "gates", "coefficients"
@@ -59,7 +60,7 @@ class Benchmark:
             if rounds:
                 self.found[name] = summary(rounds)
                 told = self.found[name]
-                _say(
+                say(
                     f"{name}: {told['cpu_ms']:.2f} ms CPU, {told['wall_ms']:.2f} ms, "
                     f"{told['peak_rss_bytes'] / 1e6:.0f} MB"
                 )
@@ -80,7 +81,7 @@ class Benchmark:
         )
         found = differences(ours, peers)
         self.found[f"{preset} {dtype} {form} differences"] = found
-        _say(f"{preset} {dtype}, relative to {form}: gradient {found['gradient']:.1e}, losses {found['losses']:.1e}")
+        say(f"{preset} {dtype}, relative to {form}: gradient {found['gradient']:.1e}, losses {found['losses']:.1e}")
         for what, value in found.items():
             if not value <= TOLERANCE[dtype]:
                 self._wrong(f"{preset} {dtype}: {what} differ from {form}'s by {value:.2e}")
@@ -105,7 +106,7 @@ class Benchmark:
         for count, rounds in taken.items():
             self.found[f"ranks {count}"] = summary(rounds)
             gradients.append(np.load(self.folder / f"ranks-{count}.npz", allow_pickle=False)["gradient"].tobytes())
-            _say(f"{CHECKERBOARD} f64, {count} ranks: {self.found[f'ranks {count}']['wall_ms']:.2f} ms")
+            say(f"{CHECKERBOARD} f64, {count} ranks: {self.found[f'ranks {count}']['wall_ms']:.2f} ms")
         if gradients[0] != gradients[1]:
             self._wrong("two ranks and one have gradients of other bits")
 
@@ -171,7 +172,7 @@ class Benchmark:
 
     def _wrong(self, text: str) -> None:
         self.problems.append(text)
-        _say(f"WRONG: {text}")
+        say(f"WRONG: {text}")
 
 
 def main() -> int:
@@ -184,8 +185,6 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds: at least 1")
-    # As Ctrl-C: what was started is stopped on the way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     document: dict[str, Any] = {"benchmark": "difflogic", "machine": machine.describe()}
     with tempfile.TemporaryDirectory() as folder:
         benchmark = Benchmark(arguments.rounds, original=arguments.original, folder=Path(folder))
@@ -197,21 +196,11 @@ def main() -> int:
         benchmark.hard_forward()
     promises = benchmark.promises()
     for promise in promises:
-        _say(promise.line())
+        say(promise.line())
     document["measurements"] = benchmark.found
     document["promises"] = {promise.name: promise.document() for promise in promises}
-    document["problems"] = benchmark.problems
-    print(json.dumps(document, indent=2))
-    return 1 if benchmark.problems else 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    return told(document, problems=benchmark.problems)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        _say("interrupted; everything started was stopped")
-        sys.exit(130)
+    run(main)

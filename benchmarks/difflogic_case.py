@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from shardwise_api.difflogic import Preset
-from shardwise_jobs.engines.difflogic import data
-from shardwise_jobs.engines.difflogic.automaton import Automaton
-from shardwise_jobs.engines.difflogic.draws import Shuffler
-from shardwise_jobs.engines.difflogic.gates import F64, Ints, new_logits
-from shardwise_jobs.engines.difflogic.presets import PRESETS, Experiment
+from shardwise_jobs.engines.difflogic.experiments import data
+from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS, Experiment
+from shardwise_jobs.engines.difflogic.model.automaton import Automaton
+from shardwise_jobs.engines.difflogic.model.draws import Shuffler
+from shardwise_jobs.engines.difflogic.model.gates import F64, Ints, new_logits
 
 WARM_UP = 2
 SPREAD = 1.0

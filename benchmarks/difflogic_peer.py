@@ -57,7 +57,7 @@ def stepper(given: Any, *, form: str, dtype: str) -> Any:
     jax: Any = importlib.import_module("jax")
     jnp: Any = importlib.import_module("jax.numpy")
 
-    from shardwise_jobs.engines.difflogic.gates import FORMS as FORMS_OF_GATES
+    from shardwise_jobs.engines.difflogic.model.gates import FORMS as FORMS_OF_GATES
 
     kind = jnp.float64 if dtype == "f64" else jnp.float32
     automaton, rollout, settings = given.automaton, given.experiment.rollout, given.experiment.optimizer

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from shardwise_jobs.engines.difflogic import hard
-from shardwise_jobs.engines.difflogic.automaton import Automaton, neighbours
-from shardwise_jobs.engines.difflogic.batch import Sample, batch_sum
-from shardwise_jobs.engines.difflogic.gates import F64, FORMS, Bools, Ints, hardest
-from shardwise_jobs.engines.difflogic.optimizer import State
-from shardwise_jobs.engines.difflogic.sample import Parameters
-from shardwise_jobs.engines.difflogic.step import gradient_of, update
+from shardwise_jobs.engines.difflogic.model import hard
+from shardwise_jobs.engines.difflogic.model.automaton import Automaton, neighbours
+from shardwise_jobs.engines.difflogic.model.batch import Sample, batch_sum
+from shardwise_jobs.engines.difflogic.model.gates import F64, FORMS, Bools, Ints, hardest
+from shardwise_jobs.engines.difflogic.model.optimizer import State
+from shardwise_jobs.engines.difflogic.model.sample import Parameters
+from shardwise_jobs.engines.difflogic.model.step import gradient_of, update
 from shardwise_jobs.mpi.world import World, open_world
 
 from .difflogic_case import Case, case, measured

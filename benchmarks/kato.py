@@ -7,9 +7,6 @@ learned something else than the plain computation does.
 from __future__ import annotations
 
 import argparse
-import json
-import signal
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,6 +20,7 @@ from shardwise_jobs.engines.kato.engine import open_hierarchy
 from . import expected, machine
 from .expected import Knowledge
 from .memory import PeakMemory
+from .program import run, say, told
 from .training import MANIFEST, Corpus, Trained, kato_of, train, training_run
 from .variants import BASELINE, DEFAULT, VARIANTS, Backend, NotHere, Variant
 
@@ -64,11 +62,11 @@ class Benchmark:
                     trained = train(variant, self._corpus)
                 except NotHere as error:
                     skipped[variant.name] = str(error)
-                    _say(f"{variant.name}: skipped: {error}")
+                    say(f"{variant.name}: skipped: {error}")
                     continue
                 self._check(f"{variant.name}, round {turn + 1}", trained, wanted)
                 done[variant.name].append(trained)
-                _say(f"round {turn + 1}/{self._repeats} {variant.name}: {trained.rate:,.1f} samples/s")
+                say(f"round {turn + 1}/{self._repeats} {variant.name}: {trained.rate:,.1f} samples/s")
         shown = {
             variant.name: {"skipped": skipped[variant.name]}
             if variant.name in skipped
@@ -93,7 +91,7 @@ class Benchmark:
             trained = train(variant, Corpus(path=SAMPLES_PATH, samples=CORPUS_SAMPLES))
             self._check(f"{THROUGHPUT}, round {turn + 1}", trained, wanted)
             done.append(trained)
-            _say(f"round {turn + 1}/{self._repeats} {THROUGHPUT}: {trained.rate:,.1f} samples/s")
+            say(f"round {turn + 1}/{self._repeats} {THROUGHPUT}: {trained.rate:,.1f} samples/s")
         rate = median(trained.rate for trained in done)
         return {"samples": CORPUS_SAMPLES, **_shown(variant, done), **_target(rate, at_least=THROUGHPUT_TARGET)}
 
@@ -115,7 +113,7 @@ class Benchmark:
                 trained = train(variant, data, on_tick=peak.look)
                 self._check(f"{MEMORY}, {data.samples} samples", trained, wanted)
                 megabytes = peak.peak_bytes / 1e6
-                _say(f"{MEMORY}, {data.samples:,} samples: {megabytes:,.0f} MB, {trained.rate:,.1f} samples/s")
+                say(f"{MEMORY}, {data.samples:,} samples: {megabytes:,.0f} MB, {trained.rate:,.1f} samples/s")
                 measured.append(
                     {
                         "samples": data.samples,
@@ -142,7 +140,7 @@ class Benchmark:
         for found, right in ((trained.digest, wanted.digest), (trained.learns, wanted.learns)):
             if found != right:
                 self.problems.append(f"{what}: {found} instead of {right}")
-                _say(f"WRONG: {self.problems[-1]}")
+                say(f"WRONG: {self.problems[-1]}")
 
 
 def _shown(variant: Variant, done: Sequence[Trained]) -> Json:
@@ -195,8 +193,6 @@ def main() -> int:
         parser.error(f"--samples: the corpus has {CORPUS_SAMPLES}")
     if arguments.repeats < 1:
         parser.error("--repeats: at least 1")
-    # As Ctrl-C: what was started is stopped on the way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     wanted = arguments.only or [*names, THROUGHPUT, MEMORY]
     benchmark = Benchmark(samples=arguments.samples, repeats=arguments.repeats)
@@ -207,18 +203,8 @@ def main() -> int:
         found["direct_throughput"] = benchmark.throughput()
     if MEMORY in wanted and not arguments.skip_memory:
         found["memory"] = benchmark.memory()
-    found["problems"] = benchmark.problems
-    print(json.dumps(found, indent=2))
-    return 1 if benchmark.problems else 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    return told(found, problems=benchmark.problems)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        _say("interrupted; everything started was stopped")
-        sys.exit(130)
+    run(main)

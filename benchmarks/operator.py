@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import time
 from contextlib import redirect_stdout
@@ -41,6 +40,7 @@ from shardwise_api.runs import TrainingRun
 from . import machine, operator_figures
 from .operator_figures import RECONCILES
 from .operator_reports import Load
+from .program import run, say, told
 
 SHARDS = 1_000
 STATUS_BYTES = 100 * 1024
@@ -78,7 +78,7 @@ class Benchmark:
         for turn in range(rounds):
             done.append(self._round(here, operator, number=turn + 1, run_first=turn % 2 == 1))
             one = done[-1]
-            _say(f"round {turn + 1}/{rounds}: run {one.run.seconds:.1f} s, bare Job {one.bare.seconds:.1f} s")
+            say(f"round {turn + 1}/{rounds}: run {one.run.seconds:.1f} s, bare Job {one.bare.seconds:.1f} s")
         return {
             "shards": self.shards,
             "nodes": NODES,
@@ -207,7 +207,7 @@ class Benchmark:
 
     def _wrong(self, text: str) -> None:
         self.problems.append(text)
-        _say(f"WRONG: {text}")
+        say(f"WRONG: {text}")
 
 
 def _training_run(shards: int) -> TrainingRun:
@@ -252,33 +252,21 @@ def main() -> int:
         parser.error(f"--shards: 1 to {MAX_SHARDS}")
     if arguments.rounds < 1:
         parser.error("--rounds: at least 1")
-    # As Ctrl-C: what was started is stopped on the way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     benchmark = Benchmark(arguments.shards)
     found: Json = {"benchmark": "operator", "machine": machine.describe()}
     try:
         # What is built, and for how long, is no part of the document.
         with redirect_stdout(sys.stderr), fake_nodes() as here, operator_beside(here) as operator:
-            _say("etcd, API server, controller manager, scheduler, KWOK and the operator run")
+            say("etcd, API server, controller manager, scheduler, KWOK and the operator run")
             found.update(benchmark.measure(here, operator, rounds=arguments.rounds))
             if not arguments.skip_reports:
                 found["reports"] = benchmark.reports(here, operator)
     except ClusterError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return 1
-    found["problems"] = benchmark.problems
-    print(json.dumps(found, indent=2))
-    return 1 if benchmark.problems else 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    return told(found, problems=benchmark.problems)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        _say("interrupted; everything started was stopped")
-        sys.exit(130)
+    run(main)

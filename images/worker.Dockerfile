@@ -49,19 +49,13 @@ FROM dependencies AS compiled
 COPY crds/shardwise_api /sources/shardwise_api
 COPY jobs/shardwise_jobs/__init__.py jobs/shardwise_jobs/errors.py /sources/shardwise_jobs/
 COPY jobs/shardwise_jobs/engines/__init__.py /sources/shardwise_jobs/engines/
-WORKDIR /sources/shardwise_jobs/engines/difflogic
-COPY jobs/shardwise_jobs/engines/difflogic/__init__.py jobs/shardwise_jobs/engines/difflogic/automaton.py \
-     jobs/shardwise_jobs/engines/difflogic/blocks.py jobs/shardwise_jobs/engines/difflogic/circuit.py \
-     jobs/shardwise_jobs/engines/difflogic/compile.py jobs/shardwise_jobs/engines/difflogic/compiled.py \
-     jobs/shardwise_jobs/engines/difflogic/cpu.py jobs/shardwise_jobs/engines/difflogic/draws.py \
-     jobs/shardwise_jobs/engines/difflogic/gates.py jobs/shardwise_jobs/engines/difflogic/kernels.py \
-     jobs/shardwise_jobs/engines/difflogic/logits.py jobs/shardwise_jobs/engines/difflogic/rollout.py \
-     jobs/shardwise_jobs/engines/difflogic/wiring.py ./
+COPY jobs/shardwise_jobs/engines/difflogic/__init__.py /sources/shardwise_jobs/engines/difflogic/
+COPY jobs/shardwise_jobs/engines/difflogic/model /sources/shardwise_jobs/engines/difflogic/model
 WORKDIR /sources
 RUN mkdir /compiled \
     && if /opt/shardwise/bin/python -c "import importlib.util, sys; sys.exit(not importlib.util.find_spec('numba'))"; then \
          PYTHONDONTWRITEBYTECODE=1 NUMBA_CACHE_DIR=/compiled \
-           /opt/shardwise/bin/python -m shardwise_jobs.engines.difflogic.compile; \
+           /opt/shardwise/bin/python -m shardwise_jobs.engines.difflogic.model.compile; \
        fi
 
 FROM ${BASE_IMAGE}

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from shardwise_api.wire import Environment, ExitCode, RunResult, Step
-from shardwise_jobs.engines.difflogic.checkpoint import FILE, digest_of, opened
-from shardwise_jobs.engines.difflogic.training import Training
+from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, digest_of, opened
+from shardwise_jobs.engines.difflogic.training.loop import Training
 from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.mpi.world import Alone
 from tests.support.cli import SHARDWISE, Finished, finish

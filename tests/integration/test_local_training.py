@@ -19,17 +19,17 @@ from tests.support import manifests
 from tests.support.cli import Finished, Folder, finish
 from tests.support.expected import CORPUS
 
-STEPS = 300
+STEPS = 1000
 LIFE: dict[str, Any] = {
     **yaml.safe_load(manifests.DIFFLOGIC),
     "spec": {
-        "engine": {"difflogic": {"preset": "GameOfLifeSmall", "steps": STEPS, "checkpointEverySteps": 20}},
+        "engine": {"difflogic": {"preset": "GameOfLife", "steps": STEPS, "checkpointEverySteps": 20}},
     },
 }
 
 
 def training(path: Path, *, shards: int = 1, **difflogic: Any) -> Folder:
-    """A folder with a training of a circuit so small that a step takes no time."""
+    """A folder with a training that takes some seconds: long enough to be stopped half-way."""
     manifest = copy.deepcopy(LIFE)
     manifest["spec"]["sharding"] = {"shards": shards}
     manifest["spec"]["engine"]["difflogic"].update(difflogic)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from shardwise_jobs.engines.difflogic import wiring
-from shardwise_jobs.engines.difflogic.automaton import Automaton
-from shardwise_jobs.engines.difflogic.draws import Shuffler
-from shardwise_jobs.engines.difflogic.gates import F64, Bools
-from shardwise_jobs.engines.difflogic.sample import Backend, Parameters, SampleResult, sample_gradients
+from shardwise_jobs.engines.difflogic.model import wiring
+from shardwise_jobs.engines.difflogic.model.automaton import Automaton
+from shardwise_jobs.engines.difflogic.model.draws import Shuffler
+from shardwise_jobs.engines.difflogic.model.gates import F64, Bools
+from shardwise_jobs.engines.difflogic.model.sample import Backend, Parameters, SampleResult, sample_gradients
 
 
 def automaton(

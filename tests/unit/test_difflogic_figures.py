@@ -7,9 +7,9 @@ import pytest
 from benchmarks.difflogic_figures import Promise, differences, ratio, summary
 from benchmarks.difflogic_rank import float_forward
 
-from shardwise_jobs.engines.difflogic import hard
-from shardwise_jobs.engines.difflogic.automaton import neighbours
-from shardwise_jobs.engines.difflogic.sample import Parameters
+from shardwise_jobs.engines.difflogic.model import hard
+from shardwise_jobs.engines.difflogic.model.automaton import neighbours
+from shardwise_jobs.engines.difflogic.model.sample import Parameters
 from tests.support.automata import automaton, batch
 
 

@@ -454,7 +454,10 @@ class TestSweep:
 
     def test_an_exit_code_without_hope_fails_an_index_at_once_and_alone(self, jobs: Jobs) -> None:
         message = StepFailure(reason="NotConverged", message="seed 5").model_dump_json()
-        job = jobs(f"attempt(); tell({message!r}); sys.exit(3 if shard < 2 else 0)", completions=3, rules=self._rules())
+        # The last is enough, and lets the others try before.
+        hopeless = f"attempt(); note('tried'); tell({message!r}); sys.exit(3)"
+        script = f"if shard < 2: {hopeless}\nattempt(); wait_for('tried-0'); wait_for('tried-1')"
+        job = jobs(script, completions=3, rules=self._rules())
         _to_the_end(job)
         view = job.view()
         assert (view.state, view.completed) == (JobState.COMPLETE, frozenset({2}))

@@ -43,8 +43,9 @@ def _shards(run: Run, status: RunStatus, observed: Observed) -> None:
         status.shards = ShardStatus(total=total, succeeded=len(done), completed_indexes=indexes.to_text(done))
         return
     if work.state in (JobState.COMPLETE, JobState.FAILED):
-        # Another number of ranks comes too late.
-        total = work.completions
+        # Another number of ranks comes too late, also one that the Job was still given at its end.
+        late = is_gang(run) and work.state is JobState.COMPLETE
+        total = min(work.completions, len(work.completed)) if late else work.completions
     completed, failed = ({index for index in found if index < total} for found in (work.completed, work.failed))
     status.shards = ShardStatus(
         total=total,

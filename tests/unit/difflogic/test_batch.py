@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shardwise_jobs.engines.difflogic import twin
-from shardwise_jobs.engines.difflogic.batch import Sample, batch_sum
-from shardwise_jobs.engines.difflogic.gates import FORMS
-from shardwise_jobs.engines.difflogic.sample import Parameters
-from shardwise_jobs.engines.difflogic.step import BatchSum
+from shardwise_jobs.engines.difflogic.model import twin
+from shardwise_jobs.engines.difflogic.model.batch import Sample, batch_sum
+from shardwise_jobs.engines.difflogic.model.gates import FORMS
+from shardwise_jobs.engines.difflogic.model.sample import Parameters
+from shardwise_jobs.engines.difflogic.model.step import BatchSum
 from shardwise_jobs.errors import BadInput
 from tests.support.automata import Batch, automaton, batch
 
@@ -98,7 +98,7 @@ def test_gradients_that_are_no_numbers_are_refused() -> None:
 
 
 def test_coefficients_of_noise_are_nothing_in_single_precision() -> None:
-    from shardwise_jobs.engines.difflogic.gates import in_single_precision
+    from shardwise_jobs.engines.difflogic.model.gates import in_single_precision
 
     given = np.array([[1e-18, -1e-17, 0.25, 1e-9]])
     assert in_single_precision(given).tolist() == [[0.0, 0.0, 0.25, float(np.float32(1e-9))]]

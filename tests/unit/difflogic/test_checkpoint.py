@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from shardwise_api.difflogic import Preset
-from shardwise_jobs.engines.difflogic import checkpoint
-from shardwise_jobs.engines.difflogic.checkpoint import Checkpoint, Verdict
+from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS, Experiment
+from shardwise_jobs.engines.difflogic.model.optimizer import Settings, State, advance
 from shardwise_jobs.engines.difflogic.npz import Array, arrays_of, npz_bytes, read_arrays
-from shardwise_jobs.engines.difflogic.optimizer import Settings, State, advance
-from shardwise_jobs.engines.difflogic.presets import PRESETS, Experiment
+from shardwise_jobs.engines.difflogic.training import checkpoint
+from shardwise_jobs.engines.difflogic.training.checkpoint import Checkpoint, Verdict
 from shardwise_jobs.errors import BadInput
 
 EXPERIMENT = PRESETS[Preset.GAME_OF_LIFE_SMALL]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from shardwise_api.difflogic import Preset
-from shardwise_jobs.engines.difflogic.automaton import Automaton
-from shardwise_jobs.engines.difflogic.circuit import NOTHING
-from shardwise_jobs.engines.difflogic.presets import PRESETS
+from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS
+from shardwise_jobs.engines.difflogic.model.automaton import Automaton
+from shardwise_jobs.engines.difflogic.model.circuit import NOTHING
 from tests.support.automata import automaton
 
 ALL = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs.engines.difflogic import compiled, cpu
+from shardwise_jobs.engines.difflogic.model import compiled, cpu
 
 TRAIN = """
 import numba
@@ -48,7 +48,7 @@ def run(*arguments: str, folder: Path) -> str:
 @pytest.mark.slow
 def test_what_was_compiled_ahead_is_all_that_a_training_needs(tmp_path: Path) -> None:
     folder = tmp_path / "compiled"
-    told = run("-m", "shardwise_jobs.engines.difflogic.compile", "--level", "own", folder=folder)
+    told = run("-m", "shardwise_jobs.engines.difflogic.model.compile", "--level", "own", folder=folder)
     assert told == "compiled for own\n"
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert before

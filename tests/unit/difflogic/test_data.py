@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from shardwise_api.difflogic import Preset
-from shardwise_jobs.engines.difflogic import data, patterns
-from shardwise_jobs.engines.difflogic.checkpoint import digest_of
-from shardwise_jobs.engines.difflogic.draws import Stream
-from shardwise_jobs.engines.difflogic.gates import new_logits
-from shardwise_jobs.engines.difflogic.optimizer import State
-from shardwise_jobs.engines.difflogic.presets import PRESETS, Experiment
-from shardwise_jobs.engines.difflogic.sample import Parameters, SampleResult, sample_gradients
-from shardwise_jobs.engines.difflogic.step import BatchSum, update
+from shardwise_jobs.engines.difflogic.experiments import data, patterns
+from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS, Experiment
+from shardwise_jobs.engines.difflogic.model.draws import Stream
+from shardwise_jobs.engines.difflogic.model.gates import new_logits
+from shardwise_jobs.engines.difflogic.model.optimizer import State
+from shardwise_jobs.engines.difflogic.model.sample import Parameters, SampleResult, sample_gradients
+from shardwise_jobs.engines.difflogic.model.step import BatchSum, update
+from shardwise_jobs.engines.difflogic.training.checkpoint import digest_of
 from shardwise_jobs.errors import BadConfiguration
 from tests.support.circuits import other_than
 

@@ -22,9 +22,9 @@ from shardwise_api.wire import (
     WorkedResult,
 )
 from shardwise_jobs.engine import Context
-from shardwise_jobs.engines.difflogic.checkpoint import FILE, digest_of
 from shardwise_jobs.engines.difflogic.engine import DifflogicEngine
-from shardwise_jobs.engines.difflogic.parts import parts_of
+from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, digest_of
+from shardwise_jobs.engines.difflogic.training.parts import parts_of
 from shardwise_jobs.errors import BadConfiguration, BadInput, Temporary, WorkError
 from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.progress import ProgressSender

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from shardwise_api.difflogic import Preset
-from shardwise_jobs.engines.difflogic import data, hard, running, trials
-from shardwise_jobs.engines.difflogic.automaton import neighbours
-from shardwise_jobs.engines.difflogic.evaluate import Evaluation, evaluate
-from shardwise_jobs.engines.difflogic.gates import Bools, Ints, hardest, new_logits
-from shardwise_jobs.engines.difflogic.presets import PRESETS, Experiment, Model
-from shardwise_jobs.engines.difflogic.running import Machine
-from shardwise_jobs.engines.difflogic.trials import Trial
+from shardwise_jobs.engines.difflogic.experiments import data, running, trials
+from shardwise_jobs.engines.difflogic.experiments.evaluate import Evaluation, evaluate
+from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS, Experiment, Model
+from shardwise_jobs.engines.difflogic.experiments.running import Machine
+from shardwise_jobs.engines.difflogic.experiments.trials import Trial
+from shardwise_jobs.engines.difflogic.model import hard
+from shardwise_jobs.engines.difflogic.model.automaton import neighbours
+from shardwise_jobs.engines.difflogic.model.gates import Bools, Ints, hardest, new_logits
 from tests.support.automata import automaton, batch
 from tests.support.circuits import LIFE, life_functions, other_than
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from shardwise_api.difflogic import BATCH_SIZES, ClipMode, DifflogicEngine, Preset
-from shardwise_jobs.engines.difflogic.experiment import experiment_of
-from shardwise_jobs.engines.difflogic.presets import PRESETS
+from shardwise_jobs.engines.difflogic.experiments.experiment import experiment_of
+from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS
 from shardwise_jobs.errors import BadConfiguration
 
 LIZARD = {"preset": "Lizard", "model": {"channels": 4, "kernels": 1, "updateWidths": [8, 4]}}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_jobs.engines.difflogic.gates import (
+from shardwise_jobs.engines.difflogic.model.gates import (
     F64,
     FORMS,
     TRUTH,
@@ -22,7 +22,7 @@ from shardwise_jobs.engines.difflogic.gates import (
     new_logits,
     softmax,
 )
-from shardwise_jobs.engines.difflogic.optimizer import Settings, State, advance
+from shardwise_jobs.engines.difflogic.model.optimizer import Settings, State, advance
 
 BY_NAME: list[tuple[str, Callable[[bool, bool], bool]]] = [
     ("FALSE", lambda a, b: False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_jobs.engines.difflogic.history import MOST_ROWS, History
+from shardwise_jobs.engines.difflogic.training.history import MOST_ROWS, History
 
 
 def grown(history: History, *, first: int, last: int) -> History:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shardwise_jobs.engines.difflogic import gates, logits
-from shardwise_jobs.engines.difflogic.optimizer import Settings, State, advance
+from shardwise_jobs.engines.difflogic.model import gates, logits
+from shardwise_jobs.engines.difflogic.model.optimizer import Settings, State, advance
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 30.0, 400.0])

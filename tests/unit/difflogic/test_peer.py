@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shardwise_jobs.engines.difflogic.gates import logit_gradient
-from shardwise_jobs.engines.difflogic.sample import Parameters
+from shardwise_jobs.engines.difflogic.model.gates import logit_gradient
+from shardwise_jobs.engines.difflogic.model.sample import Parameters
 from tests.support.automata import automaton, batch
 from tests.support.automata_peer import loss, slope
 

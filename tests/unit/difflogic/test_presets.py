@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from shardwise_api.difflogic import Preset
-from shardwise_jobs.engines.difflogic.optimizer import Settings
-from shardwise_jobs.engines.difflogic.presets import PRESETS
+from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS
+from shardwise_jobs.engines.difflogic.model.optimizer import Settings
 
 # lr, batch, optimiser steps, rollout, channels, grid, periodic, fire rate, kernels, update input, loss channels, gates,
 # evaluations per cell and step.

@@ -14,13 +14,15 @@ from click.testing import CliRunner
 from PIL import Image
 
 from shardwise_api.difflogic import Preset
-from shardwise_jobs.engines.difflogic import animation, data, graph, pictures, products
 from shardwise_jobs.engines.difflogic.cli import difflogic
-from shardwise_jobs.engines.difflogic.gates import F64
-from shardwise_jobs.engines.difflogic.netlist import parse
+from shardwise_jobs.engines.difflogic.experiments import data
+from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS
+from shardwise_jobs.engines.difflogic.model.gates import F64
 from shardwise_jobs.engines.difflogic.npz import npz_bytes, read_arrays
-from shardwise_jobs.engines.difflogic.presets import PRESETS
-from shardwise_jobs.engines.difflogic.products import Published
+from shardwise_jobs.engines.difflogic.products import animation, graph, pictures
+from shardwise_jobs.engines.difflogic.products import publish as products
+from shardwise_jobs.engines.difflogic.products.netlist import parse
+from shardwise_jobs.engines.difflogic.products.publish import Published
 from tests.support.circuits import LIFE, life_functions, published
 
 FILES = {"parameters.npz", "circuit.txt", "circuit.svg", "circuit.png", "loss.png", "automaton.gif"}

@@ -8,8 +8,8 @@ from shardwise_api.difflogic import Preset
 from shardwise_api.manifest import parse_manifest
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.wire import Environment
-from shardwise_jobs.engines.difflogic import room
-from shardwise_jobs.engines.difflogic.presets import PRESETS
+from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS
+from shardwise_jobs.engines.difflogic.training import room
 from tests.support.manifests import as_yaml
 from tests.support.trainings import manifest
 

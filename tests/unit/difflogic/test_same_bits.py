@@ -19,13 +19,13 @@ import numba.core.codegen
 import numpy as np
 import pytest
 
-from shardwise_jobs.engines.difflogic import logits, rollout
-from shardwise_jobs.engines.difflogic.batch import Sample, batch_sum
-from shardwise_jobs.engines.difflogic.blocks import CHUNK, mix, mix_back
-from shardwise_jobs.engines.difflogic.kernels import aligned
-from shardwise_jobs.engines.difflogic.optimizer import Settings, State
-from shardwise_jobs.engines.difflogic.sample import Parameters
-from shardwise_jobs.engines.difflogic.step import update
+from shardwise_jobs.engines.difflogic.model import logits, rollout
+from shardwise_jobs.engines.difflogic.model.batch import Sample, batch_sum
+from shardwise_jobs.engines.difflogic.model.blocks import CHUNK, mix, mix_back
+from shardwise_jobs.engines.difflogic.model.kernels import aligned
+from shardwise_jobs.engines.difflogic.model.optimizer import Settings, State
+from shardwise_jobs.engines.difflogic.model.sample import Parameters
+from shardwise_jobs.engines.difflogic.model.step import update
 from tests.support.automata import batch
 
 DIGEST = """

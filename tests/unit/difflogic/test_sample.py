@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shardwise_jobs.engines.difflogic import hard, kernels, twin
-from shardwise_jobs.engines.difflogic.automaton import Automaton, neighbours
-from shardwise_jobs.engines.difflogic.gates import GATES, logit_gradient
-from shardwise_jobs.engines.difflogic.sample import Backend, Parameters, to_state
+from shardwise_jobs.engines.difflogic.model import hard, kernels, twin
+from shardwise_jobs.engines.difflogic.model.automaton import Automaton, neighbours
+from shardwise_jobs.engines.difflogic.model.gates import GATES, logit_gradient
+from shardwise_jobs.engines.difflogic.model.sample import Backend, Parameters, to_state
 from tests.support.automata import Batch, automaton, batch
 
 KINDS = {

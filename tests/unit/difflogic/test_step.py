@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_jobs.engines.difflogic.exact import from_integers, to_integers
-from shardwise_jobs.engines.difflogic.gates import F64, new_logits
-from shardwise_jobs.engines.difflogic.optimizer import ClipMode, Settings, State, advance, clipped
-from shardwise_jobs.engines.difflogic.sample import Parameters, SampleResult
-from shardwise_jobs.engines.difflogic.step import BatchSum, computed, update
+from shardwise_jobs.engines.difflogic.model.exact import from_integers, to_integers
+from shardwise_jobs.engines.difflogic.model.gates import F64, new_logits
+from shardwise_jobs.engines.difflogic.model.optimizer import ClipMode, Settings, State, advance, clipped
+from shardwise_jobs.engines.difflogic.model.sample import Parameters, SampleResult
+from shardwise_jobs.engines.difflogic.model.step import BatchSum, computed, update
 from shardwise_jobs.errors import BadConfiguration, BadInput
 from tests.support.automata import automaton, batch
 

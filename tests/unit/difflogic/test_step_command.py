@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shardwise_jobs.engines.difflogic.cli import difflogic
-from shardwise_jobs.engines.difflogic.gates import logit_gradient
-from shardwise_jobs.engines.difflogic.optimizer import Settings, State, advance
-from shardwise_jobs.engines.difflogic.sample import Parameters
+from shardwise_jobs.engines.difflogic.model.gates import logit_gradient
+from shardwise_jobs.engines.difflogic.model.optimizer import Settings, State, advance
+from shardwise_jobs.engines.difflogic.model.sample import Parameters
 from tests.support.automata import Batch, batch
 from tests.support.cli import SHARDWISE
 

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardwise_jobs.engines.difflogic import data, draws
-from shardwise_jobs.engines.difflogic.checkpoint import FILE, Checkpoint
-from shardwise_jobs.engines.difflogic.gates import logit_gradient, new_logits
-from shardwise_jobs.engines.difflogic.optimizer import State, advance
-from shardwise_jobs.engines.difflogic.sample import Parameters, sample_gradients
-from shardwise_jobs.engines.difflogic.training import Moment, Training
+from shardwise_jobs.engines.difflogic.experiments import data
+from shardwise_jobs.engines.difflogic.model import draws
+from shardwise_jobs.engines.difflogic.model.gates import logit_gradient, new_logits
+from shardwise_jobs.engines.difflogic.model.optimizer import State, advance
+from shardwise_jobs.engines.difflogic.model.sample import Parameters, sample_gradients
+from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, Checkpoint
+from shardwise_jobs.engines.difflogic.training.loop import Moment, Training
 from shardwise_jobs.errors import BadConfiguration, BadInput, Interrupted, Temporary, WorkError
 from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.mpi.world import Alone, World

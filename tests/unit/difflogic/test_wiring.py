@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_jobs.engines.difflogic import draws, wiring
-from shardwise_jobs.engines.difflogic.automaton import Automaton, neighbours
-from shardwise_jobs.engines.difflogic.draws import Shuffler, Stream
+from shardwise_jobs.engines.difflogic.model import draws, wiring
+from shardwise_jobs.engines.difflogic.model.automaton import Automaton, neighbours
+from shardwise_jobs.engines.difflogic.model.draws import Shuffler, Stream
 from shardwise_jobs.errors import BadConfiguration
 from tests.support.automata import automaton
 

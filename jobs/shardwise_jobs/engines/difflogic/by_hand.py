@@ -27,8 +27,8 @@ from shardwise_jobs.progress import ProgressSender
 from shardwise_jobs.stop import StopFlag
 
 from . import finalize
-from .parts import Part, parts_of
-from .training import Moment, train
+from .training.loop import Moment, train
+from .training.parts import Part, parts_of
 
 EXIT_INTERRUPTED = 130
 """As `shardwise run`."""

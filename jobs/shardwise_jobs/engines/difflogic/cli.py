@@ -71,10 +71,10 @@ def step(source: Path, destination: Path, dtype: str, workers: int) -> None:
 def _step(source: Path, destination: Path, *, dtype: str, workers: int) -> None:
     import numpy as np
 
+    from .model.optimizer import State
+    from .model.sample import Parameters, sample_gradients
+    from .model.step import BatchSum, computed, gradient_of, update
     from .npz import Array, npz_bytes
-    from .optimizer import State
-    from .sample import Parameters, sample_gradients
-    from .step import BatchSum, computed, gradient_of, update
     from .step_file import read_step
 
     given = read_step(source)

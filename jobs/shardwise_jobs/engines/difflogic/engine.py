@@ -19,12 +19,13 @@ from shardwise_jobs.mpi.gang import run_in_gang
 from shardwise_jobs.mpi.world import Alone, World
 from shardwise_jobs.start import open_document
 
-from . import finalize, room
-from .checkpoint import Checkpoint
-from .experiment import FIELD
-from .parts import Part, parts_of
-from .reporting import Reporter
-from .training import train
+from . import finalize
+from .experiments.experiment import FIELD
+from .training import room
+from .training.checkpoint import Checkpoint
+from .training.loop import train
+from .training.parts import Part, parts_of
+from .training.reporting import Reporter
 
 RANK = (sys.executable, "-m", "shardwise_jobs.engines.difflogic.rank")
 """What becomes an MPI rank."""

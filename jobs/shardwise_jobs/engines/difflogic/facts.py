@@ -8,8 +8,8 @@ from collections import Counter
 from shardwise_jobs.errors import BadInput
 from shardwise_jobs.files import OutputFolder
 
-from .checkpoint import FILE, HISTORY_COLUMNS, digest_of, opened
-from .gates import hardest
+from .model.gates import hardest
+from .training.checkpoint import FILE, HISTORY_COLUMNS, digest_of, opened
 
 NAMES = (
     "FALSE",

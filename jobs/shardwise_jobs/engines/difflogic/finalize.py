@@ -11,11 +11,11 @@ from shardwise_api.wire import MAX_METRICS, ItemCounts, Metric, RunResult
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import BadConfiguration, BadInput, WorkError
 
-from .checkpoint import Checkpoint, Verdict, digest_of
-from .evaluate import evaluate
-from .gates import hardest
-from .parts import Part
-from .products import publish
+from .experiments.evaluate import evaluate
+from .model.gates import hardest
+from .products.publish import publish
+from .training.checkpoint import Checkpoint, Verdict, digest_of
+from .training.parts import Part
 
 SUMMARY_FILE = "summary.json"
 SUMMARY_BYTES = 2000

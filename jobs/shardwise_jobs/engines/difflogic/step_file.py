@@ -11,10 +11,10 @@ import numpy as np
 
 from shardwise_jobs.errors import BadConfiguration, BadInput
 
-from .automaton import Automaton
-from .gates import F64, GATES, Bools, Ints
+from .model.automaton import Automaton
+from .model.gates import F64, GATES, Bools, Ints
+from .model.optimizer import Settings
 from .npz import Array, read_arrays, text_of
-from .optimizer import Settings
 
 _NUMBERS = ("clip", "lr", "b1", "b2", "eps", "weight_decay")
 _KEYS = {"periodic", "num_steps", "loss_channels", "n_perceive", "n_update", *_NUMBERS}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..model.gates import F64
 from .checkpoint import HISTORY_COLUMNS
-from .gates import F64
 
 MOST_ROWS = 10_000
 

@@ -12,11 +12,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..model.automaton import Automaton
+from ..model.draws import Stream, uniforms
+from ..model.gates import Bools, Ints
 from . import data
-from .automaton import Automaton
 from .data import Bits
-from .draws import Stream, uniforms
-from .gates import Bools, Ints
 from .presets import Experiment
 from .running import Machine
 

@@ -1,4 +1,4 @@
-"""Compiles all kernels ahead: `python -m shardwise_jobs.engines.difflogic.compile`, as an image's build does.
+"""Compiles all kernels ahead: `python -m shardwise_jobs.engines.difflogic.model.compile`, as an image's build does.
 
 For every level of processors, whichever this one has: nothing that is compiled here is run. What comes out goes where
 `compiled.folder` says (NUMBA_CACHE_DIR), and any process that finds it there compiles nothing.
@@ -18,10 +18,14 @@ import numpy as np
 
 from . import cpu
 
+_MODULE = "shardwise_jobs.engines.difflogic.model.compile"
+
 
 def main() -> int:
     """Compile for the levels asked for, each in a process of its own; 0 when all is done."""
-    parser = argparse.ArgumentParser(prog="python -m shardwise_jobs.engines.difflogic.compile", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m shardwise_jobs.engines.difflogic.model.compile", description=__doc__
+    )
     parser.add_argument(
         "--level", action="append", choices=[*cpu.LEVELS, "own"], help="all of them unless given; own: this processor's"
     )
@@ -34,7 +38,7 @@ def main() -> int:
     every = list(cpu.LEVELS) if platform.machine() == "x86_64" else ["own"]
     for level in arguments.level or every:
         chosen = {} if level == "own" else {cpu.NAME: level, cpu.FEATURES: ""}
-        command = [sys.executable, "-m", "shardwise_jobs.engines.difflogic.compile", "--here"]
+        command = [sys.executable, "-m", _MODULE, "--here"]
         subprocess.run(command, env={**os.environ, **chosen}, check=True)
         print(f"compiled for {level}")
     return 0

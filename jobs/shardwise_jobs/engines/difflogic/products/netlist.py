@@ -14,7 +14,7 @@ import numpy as np
 
 from shardwise_jobs.errors import BadInput
 
-from .gates import TRUTH, Bools
+from ..model.gates import TRUTH, Bools
 
 PLACES = ("nw", "n", "ne", "w", "own", "e", "sw", "s", "se")
 """A cell and its neighbours by their direction, row by row."""

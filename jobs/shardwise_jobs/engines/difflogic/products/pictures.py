@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .gates import F64
+from ..model.gates import F64
 
 INK, SOFT, HARD = "#24292f", "#2f6f9f", "#e0803a"
 

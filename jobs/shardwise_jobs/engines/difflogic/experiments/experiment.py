@@ -14,8 +14,9 @@ from shardwise_api.base import ApiModel
 from shardwise_api.difflogic import DifflogicEngine
 from shardwise_jobs.errors import BadConfiguration
 
-from . import data, patterns, wiring
-from .optimizer import Settings
+from ..model import wiring
+from ..model.optimizer import Settings
+from . import data, patterns
 from .presets import PRESETS, Experiment, Model, Rollout
 
 FIELD = "spec.engine.difflogic"

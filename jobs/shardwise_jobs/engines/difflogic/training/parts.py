@@ -12,7 +12,7 @@ from shardwise_jobs.files import OutputFolder
 
 from . import room
 from .checkpoint import FILE, Checkpoint
-from .training import Training
+from .loop import Training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..model.automaton import Automaton
+from ..model.draws import Stream, below
+from ..model.gates import Bools, Ints
 from . import data
-from .automaton import Automaton
 from .data import Bits
-from .draws import Stream, below
 from .evaluate import Draw, evaluate, fire_masks, wrong_cells
-from .gates import Bools, Ints
 from .presets import Experiment
 from .running import Machine
 

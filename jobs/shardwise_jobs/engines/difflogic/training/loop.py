@@ -20,20 +20,21 @@ from shardwise_jobs.errors import BadConfiguration, BadInput, Interrupted, Tempo
 from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.mpi.world import World
 
+from ..experiments import data
+from ..experiments.evaluate import evaluate
+from ..experiments.experiment import FIELD, experiment_of
+from ..experiments.presets import Experiment
+from ..model import draws
+from ..model.automaton import Automaton
+from ..model.batch import Sample, batch_sum
+from ..model.exact import from_integers
+from ..model.gates import F64, Ints, hardest, new_logits
+from ..model.logits import logit_gradient
+from ..model.optimizer import State, advance
+from ..model.sample import Parameters
 from . import checkpoint as checkpoints
-from . import data, draws
-from .automaton import Automaton
-from .batch import Sample, batch_sum
 from .checkpoint import Checkpoint, Verdict
-from .evaluate import evaluate
-from .exact import from_integers
-from .experiment import FIELD, experiment_of
-from .gates import F64, Ints, hardest, new_logits
 from .history import History
-from .logits import logit_gradient
-from .optimizer import State, advance
-from .presets import Experiment
-from .sample import Parameters
 
 _CONTROL = 2
 """Words that travel with the sums: how many ranks want to stop, how many have failed."""

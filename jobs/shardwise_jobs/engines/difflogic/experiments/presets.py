@@ -13,10 +13,10 @@ from typing import Any
 
 from shardwise_api.difflogic import BATCH_SIZES, Preset
 
-from . import wiring
-from .automaton import Automaton
-from .draws import FIRE_RATE, Shuffler
-from .optimizer import Settings
+from ..model import wiring
+from ..model.automaton import Automaton
+from ..model.draws import FIRE_RATE, Shuffler
+from ..model.optimizer import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

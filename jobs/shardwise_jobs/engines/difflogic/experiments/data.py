@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from shardwise_jobs.errors import BadConfiguration
 
+from ..model.draws import Stream, below, bits
 from . import patterns
-from .draws import Stream, below, bits
 from .presets import Experiment
 
 Bits: TypeAlias = NDArray[np.uint8]

@@ -14,14 +14,14 @@ import numpy as np
 
 from shardwise_jobs.files import OutputFolder
 
-from .automaton import Automaton
-from .gates import F64, Ints, hardest
+from ..experiments.presets import Experiment
+from ..experiments.trials import Trial, trials
+from ..model.automaton import Automaton
+from ..model.gates import F64, Ints, hardest
+from ..model.optimizer import State
+from ..npz import Array, npz_bytes
 from .netlist import PLACES, Netlist
-from .npz import Array, npz_bytes
-from .optimizer import State
-from .presets import Experiment
 from .pruning import active, pruned
-from .trials import Trial, trials
 
 PARAMETERS = "parameters.npz"
 CIRCUIT = "circuit.txt"

@@ -11,11 +11,11 @@ from functools import cache
 
 import numpy as np
 
-from . import hard
-from .automaton import Automaton, neighbours
+from ..model import hard
+from ..model.automaton import Automaton, neighbours
+from ..model.gates import Bools, Ints
+from ..model.wiring import PATCH
 from .data import Bits
-from .gates import Bools, Ints
-from .wiring import PATCH
 
 MOST_CELLS = 1 << 16
 """Of all grids that are run at once: their table of neighbours takes 72 bytes a cell."""

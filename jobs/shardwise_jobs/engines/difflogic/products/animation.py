@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from . import data
-from .automaton import Automaton
-from .data import Bits
-from .draws import Stream
-from .evaluate import Draw, fire_masks, wrong_cells
-from .gates import Ints
-from .patterns import COLOURS
-from .presets import Experiment
-from .running import Machine
-from .trials import SIDE, large
+from ..experiments import data
+from ..experiments.data import Bits
+from ..experiments.evaluate import Draw, fire_masks, wrong_cells
+from ..experiments.patterns import COLOURS
+from ..experiments.presets import Experiment
+from ..experiments.running import Machine
+from ..experiments.trials import SIDE, large
+from ..model.automaton import Automaton
+from ..model.draws import Stream
+from ..model.gates import Ints
 
 PIXELS = 256
 """Along the side of a grid, about."""

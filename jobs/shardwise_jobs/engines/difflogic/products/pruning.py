@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .automaton import Automaton
-from .gates import PASS_THROUGH, Ints
+from ..model.automaton import Automaton
+from ..model.gates import PASS_THROUGH, Ints
+from ..model.wiring import PATCH
 from .netlist import KINDS, PLACES, Gate, Netlist, Output
-from .wiring import PATCH
 
 CASES = 1 << PATCH
 _ALL = (1 << CASES) - 1

@@ -8,7 +8,7 @@ from collections import deque
 from shardwise_api.wire import Checkpoint, ItemCounts, Metric
 from shardwise_jobs.progress import ProgressSender
 
-from .training import Moment
+from .loop import Moment
 
 INTERVAL_SECONDS = 0.25
 """Between two reports; steps of a small automaton take less than a millisecond."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.wire import Environment
 
-from .automaton import Automaton
-from .presets import Experiment
+from ..experiments.presets import Experiment
+from ..model.automaton import Automaton
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")

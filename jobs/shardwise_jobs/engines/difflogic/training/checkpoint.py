@@ -16,10 +16,10 @@ import numpy as np
 
 from shardwise_jobs.errors import BadInput
 
-from .automaton import Automaton
-from .gates import F64, GATES
-from .npz import Array, arrays_of, npz_bytes, text_of
-from .optimizer import State
+from ..model.automaton import Automaton
+from ..model.gates import F64, GATES
+from ..model.optimizer import State
+from ..npz import Array, arrays_of, npz_bytes, text_of
 
 FILE = "checkpoint.npz"
 FORMAT = "shardwise-difflogic-checkpoint-1"

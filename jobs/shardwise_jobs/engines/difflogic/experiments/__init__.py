@@ -1,0 +1,1 @@
+"""What is learned: presets and their overrides, samples, and trials of a trained circuit."""
