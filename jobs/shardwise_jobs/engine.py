@@ -45,5 +45,12 @@ def load_engine(name: str) -> type[Engine]:
     if name not in found:
         known = ", ".join(sorted(found)) or "none"
         raise BadConfiguration(f"spec.engine.{name}: this version has no such engine; it has {known}")
-    engine: type[Engine] = found[name].load()
+    try:
+        engine: type[Engine] = found[name].load()
+    except ImportError as error:
+        field = "kind: IngestRun" if name == "ingest" else f"spec.engine.{name}"
+        raise BadConfiguration(
+            f"{field}: this worker has no {error.name or 'library'} ({error}): it needs the extra shardwise[{name}], "
+            "an image one in its EXTRAS"
+        ) from error
     return engine

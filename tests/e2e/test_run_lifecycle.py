@@ -127,7 +127,7 @@ def test_a_step_whose_result_went_with_its_pod_is_done_again(workspace: Workspac
     assert status.result.digest == expected.digest_of(20)
 
 
-def test_a_kind_of_work_that_this_version_lacks_fails_at_once_and_says_so(workspace: Workspace) -> None:
+def test_a_kind_of_work_that_the_worker_image_lacks_fails_at_once_and_says_so(workspace: Workspace) -> None:
     manifest = workspace.manifest("ingest", ttlSecondsAfterFinished=5)
     manifest["kind"] = "IngestRun"
     del manifest["spec"]["engine"]
@@ -144,7 +144,7 @@ def test_a_kind_of_work_that_this_version_lacks_fails_at_once_and_says_so(worksp
 
     message = eventually(why, seconds=60, what="it fails")
 
-    assert "this version has no such engine" in message
+    assert "it needs the extra shardwise[ingest]" in message
     eventually(lambda: not workspace.cluster.get("irun")["items"], seconds=60, what="it is swept away")
 
 

@@ -22,7 +22,7 @@ _CARRIERS = ("reason", "otherwise")
 
 def reasons_in(source: str) -> set[str]:
     """Return the words that become a reason somewhere in a module."""
-    return {word for word in _Module(ast.parse(source)).reasons() if word}
+    return {word for word in _Module(ast.parse(source)).reasons() if re.fullmatch(r"\w+", word)}
 
 
 def words_in(source: str) -> set[str]:

@@ -20,6 +20,7 @@ from shardwise_api.wire import ExitCode
 from shardwise_cli.cluster.portable import warnings
 from shardwise_cli.main import cli
 from shardwise_jobs.engines.difflogic.cli import difflogic
+from shardwise_jobs.engines.ingest.cli import ingest
 from shardwise_jobs.engines.kato.cli import kato
 from shardwise_operator.children.pod import USER, reserved_environment
 from shardwise_operator.core.cluster_rules import cluster_problems
@@ -231,7 +232,7 @@ def asked_of_shardwise(name: str) -> Iterator[list[str]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_of_shardwise_is_there_with_its_options(name: str) -> None:
     for words in asked_of_shardwise(name):
-        command: click.Command = {**cli.commands, "kato": kato, "difflogic": difflogic}[words[0]]
+        command: click.Command = {**cli.commands, "kato": kato, "difflogic": difflogic, "ingest": ingest}[words[0]]
         if isinstance(command, click.Group):
             command = command.commands[words[1]]
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
@@ -274,7 +275,7 @@ def test_every_value_that_helm_is_given_is_the_charts() -> None:
 
 def manifests(name: str) -> list[str]:
     blocks = re.findall(r"^```yaml\n(.*?)^```", read(name), flags=re.M | re.S)
-    return [block for block in blocks if "kind: TrainingRun" in block]
+    return [block for block in blocks if re.search("kind: (Training|Ingest)Run", block)]
 
 
 def unfit(run: Run) -> list[str]:
