@@ -124,7 +124,8 @@ class PostgresStore(SqlStore):
     def _fetch(self, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         def query(cursor: Cursor) -> list[tuple[Any, ...]]:
             cursor.execute(sql.replace("?", "%s"), tuple(parameters))
-            return cursor.fetchall()
+            fetched: list[tuple[Any, ...]] = cursor.fetchall()
+            return fetched
 
         return self._transaction(query)
 
@@ -199,7 +200,7 @@ class PostgresStore(SqlStore):
         cursor.execute(CREATE_STAGING)
         cursor.copy_expert(COPY_STAGING, io.BytesIO(content))
         cursor.execute(INSERT_ENTRIES)
-        inserted = cursor.rowcount
+        inserted: int = cursor.rowcount
         cursor.execute(insert_vectors(self._vector_type))
         marks = ", ".join(["%s"] * len(LEDGER_COLUMNS))
         cursor.execute(
