@@ -14,13 +14,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import machine
+from .difflogic_case import case
+from .difflogic_equal import equality
 from .difflogic_figures import Json, Promise, differences, ratio, summary
 from .program import run, say, told
 
@@ -59,10 +61,10 @@ class Benchmark:
             name = f"{preset} {dtype} {cpus} {form}"
             if rounds:
                 self.found[name] = summary(rounds)
-                told = self.found[name]
+                shown = self.found[name]
                 say(
-                    f"{name}: {told['cpu_ms']:.2f} ms CPU, {told['wall_ms']:.2f} ms, "
-                    f"{told['peak_rss_bytes'] / 1e6:.0f} MB"
+                    f"{name}: {shown['cpu_ms']:.2f} ms CPU, {shown['wall_ms']:.2f} ms, "
+                    f"{shown['peak_rss_bytes'] / 1e6:.0f} MB"
                 )
         if cpus == 1:
             for form in forms[1:]:
@@ -110,6 +112,14 @@ class Benchmark:
         if gradients[0] != gradients[1]:
             self._wrong("two ranks and one have gradients of other bits")
 
+    def equality(self) -> None:
+        """Cut the batch of Game of Life in every way and compare bits; add it up plainly and compare numbers."""
+        found = equality(case(GOL))
+        self.found["equality"] = asdict(found)
+        say(f"{GOL}, {found.ways} ways of cutting the batch: {found.other_bits} have other bits")
+        if found.other_bits:
+            self._wrong(f"{found.other_bits} of {found.ways} ways of cutting the batch have other bits")
+
     def hard_forward(self) -> None:
         """Measure the hard forward of 128x128 cells, in words and in floating-point numbers."""
         results = str(self.folder / "hard.npz")
@@ -126,7 +136,7 @@ class Benchmark:
 
     def promises(self) -> list[Promise]:
         """Return the figures that were promised, as found."""
-        get = self.found.get
+        get, equal = self.found.get, self.found.get("equality", {})
         gol, board = f"{GOL} f64 1", f"{CHECKERBOARD} f64 1"
         worst = [
             found["gradient"] for name, found in self.found.items() if name.endswith("differences") and " f64 " in name
@@ -136,6 +146,10 @@ class Benchmark:
         found = [
             Promise(name="gradients, f64, largest relative difference from autodiff",
                     value=max(worst, default=None), at_most=1e-10),
+            Promise(name="1, 2, 3, 4 and 8 ranks, chunks of any size: ways with other bits",
+                    value=equal.get("other_bits"), at_most=0),
+            Promise(name="loss, difference from the plain sum", value=equal.get("loss"), at_most=1e-10),
+            Promise(name="logits, difference from the plain sum", value=equal.get("logits"), at_most=1e-8),
             Promise(name="GoL step, CPU, JAX in the original form by ours",
                     value=ratio(get(f"{gol} {GATES}"), get(f"{gol} {OURS}"), "cpu_ms"), at_least=20),
             Promise(name="GoL step, CPU, JAX in the 4-coefficient form by ours",
@@ -192,6 +206,7 @@ def main() -> int:
             for dtype in DTYPES:
                 benchmark.side_by_side(preset, dtype=dtype, cpus=1)
             benchmark.side_by_side(preset, dtype="f64", cpus=2)
+        benchmark.equality()
         benchmark.ranks()
         benchmark.hard_forward()
     promises = benchmark.promises()

@@ -34,7 +34,7 @@ class Promise:
     def document(self) -> Json:
         """Return it for the JSON document."""
         target = {"at_least": self.at_least} if self.at_least is not None else {"at_most": self.at_most}
-        return {"value": None if self.value is None else round(self.value, 3), **target, "reached": self.reached}
+        return {"value": None if self.value is None else float(f"{self.value:.3g}"), **target, "reached": self.reached}
 
     def line(self) -> str:
         """Return it for people."""
