@@ -11,6 +11,7 @@ from shardwise_api.status import ConditionType, Phase
 from tests.e2e.installed import Installed
 from tests.support import expected
 from tests.support.expected import REPOSITORY
+from tests.support.kube import eventually
 from tests.support.workspace import Submitted, Workspace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -77,8 +78,9 @@ def test_a_run_tells_its_story_in_events_and_its_children_go_with_it(workspace: 
     run = workspace.submit("story", samples=20)
     status = run.complete()
 
-    reasons = {event["reason"] for event in run.events()}
-    assert {"Accepted", "Started", "Completed"} <= reasons, reasons
+    # Events are told beside the status, which waits for none of them.
+    story = {"Accepted", "Started", "Completed"}
+    eventually(lambda: story <= {event["reason"] for event in run.events()}, seconds=20, what="its story is told")
     assert status.is_true(ConditionType.ACCEPTED)
 
     workspace.cluster.kubectl("delete", "trun", "story", "--cascade=foreground", "--timeout=60s")

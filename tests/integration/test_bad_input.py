@@ -100,7 +100,7 @@ CASES = {
     "engine of a later version": Case(
         make=setting("spec.engine", {"scripts": {"source": "/scripts", "jobs": [{"name": "a"}]}}),
         code=2,
-        says=("spec.engine.scripts", "kato and difflogic"),
+        says=("spec.engine.scripts", "it runs difflogic, ingest, kato"),
     ),
     "store that is a folder": Case(
         make=setting(f"{KATO}.store", {"uri": "sqlite:////"}), code=2, says=("store.uri", "sqlite:///")
