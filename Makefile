@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test test-unit test-e2e verify format generate bench-kato bench-operator bench-difflogic images images-load clean
+.PHONY: help setup demo test test-unit test-e2e test-sentence-transformers verify format generate bench-kato bench-operator bench-difflogic images images-load clean
 .PHONY: cluster-up cluster-down cluster-status cluster-kubeconfig kind-up kind-down
 
 help: ## Show this list
@@ -24,6 +24,11 @@ test-unit: $(VENV)/.dev ## Run the tests that need no server
 
 test-e2e: $(VENV)/.dev ## Run the tests that need a cluster: KUBECONFIG's, or our own as root
 	$(BIN)/python -m pytest -m e2e $(PYTEST_ARGS)
+
+test-sentence-transformers: $(BIN)/uv ## Run the tests of other embedding models, in an environment of their own (torch: gigabytes)
+	$(BIN)/uv venv -q --allow-existing --python $(BIN)/python $(VENV)-torch
+	$(BIN)/uv pip install -q --python $(VENV)-torch/bin/python uv -e '.[ingest,sentence-transformers,dev]'
+	REQUIRE_E2E=1 $(VENV)-torch/bin/python -m pytest tests/integration/ingest/test_sentence_transformers.py $(PYTEST_ARGS)
 
 verify: $(VENV)/.dev ## Check format, lint, types, import arrows, generated CRDs and reference, and the chart
 	$(BIN)/ruff format --check .
@@ -82,7 +87,7 @@ kind-down: ## Remove kind's cluster
 	@rm -f $(KIND_KUBECONFIG)
 
 clean: ## Remove .venv, caches and what the demo made
-	rm -rf $(VENV) .cache build .shardwise examples/.shardwise
+	rm -rf $(VENV) $(VENV)-torch .cache build .shardwise examples/.shardwise
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV) || { command -v apt-get >/dev/null && [ $$(id -u) = 0 ] \

@@ -9,8 +9,9 @@ import pytest
 from shardwise_api.manifest import parse_manifest
 from shardwise_api.runs import TrainingRun, TrainingRunSpec
 from shardwise_jobs.engines.kato.engine import knowledge_base_config
-from shardwise_jobs.engines.kato.identity import RunIdentity
+from shardwise_jobs.engines.kato.identity import identity_of
 from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.identity import RunIdentity
 from shardwise_jobs.sources import Survey
 from tests.support import manifests
 
@@ -26,7 +27,7 @@ def _spec(*changes: str) -> TrainingRunSpec:
 def _identity(*changes: str, survey: Survey = SURVEY) -> RunIdentity:
     spec = _spec(*changes)
     assert spec.engine.kato is not None
-    return RunIdentity.of(spec=spec, config=knowledge_base_config(spec.engine.kato), survey=survey)
+    return identity_of(spec=spec, config=knowledge_base_config(spec.engine.kato), survey=survey)
 
 
 def test_the_same_manifest_and_input_are_the_same_run() -> None:

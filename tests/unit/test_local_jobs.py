@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,96 +19,19 @@ from shardwise_cli.local.jobs import LocalJob
 from shardwise_cli.local.workdir import Workdir
 from shardwise_operator.core.attempts import Attempts
 from shardwise_operator.core.observed import JobState
-
-PRELUDE = """
-import os, pathlib, signal, sys, time
-shard = int(os.environ["JOB_COMPLETION_INDEX"])
-folder = pathlib.Path(os.environ["TEST_FOLDER"])
-def attempt():
-    mark = folder / f"attempts-{shard}"
-    with mark.open("a") as stream: stream.write("x")
-    return len(mark.read_text())
-def tell(text): pathlib.Path(os.environ["SHARDWISE_TERMINATION_LOG"]).write_text(text)
-def note(name):
-    part = folder / f".{name}-{shard}"
-    part.write_text(str(os.getpid()))
-    part.rename(folder / f"{name}-{shard}")
-def wait_for(name):
-    while not (folder / name).exists(): time.sleep(0.005)
-"""
-PATIENT_SECONDS = 20.0
-
-
-def rules_of(retry: Retry) -> Attempts:
-    """The rules of shards with a manifest's `retry`."""
-    final = frozenset(retry.non_retriable_exit_codes)
-    return Attempts(per_index=retry.per_shard, max_failed=retry.max_failed_shards, ends_job=final)
-
-
-class Jobs:
-    """Makes Jobs in a folder, and leaves no process behind."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.made: list[LocalJob] = []
-
-    def __call__(self, script: str, *, step: Step = Step.WORK, completions: int = 1, **fields: Any) -> LocalJob:
-        path = self.folder / f"script-{len(self.made)}.py"
-        path.write_text(PRELUDE + script)
-        job = LocalJob(
-            step=step,
-            completions=completions,
-            parallelism=fields.pop("parallelism", completions),
-            rules=fields.pop("rules", None) or rules_of(fields.pop("retry", Retry(per_shard=3))),
-            workdir=Workdir(self.folder),
-            document=self.folder / "work.json",
-            environment={"TEST_FOLDER": str(self.folder)},
-            command=(sys.executable, "-I", "-S", str(path)),
-            backoff_seconds=fields.pop("backoff_seconds", 0.001),
-            **fields,
-        )
-        self.made.append(job)
-        return job
-
-    def attempts(self, shard: int = 0) -> int:
-        mark = self.folder / f"attempts-{shard}"
-        return len(mark.read_text()) if mark.exists() else 0
+from tests.support.local_jobs import GRACEFUL, PATIENT_SECONDS, Jobs, exists, jobs_in, over, to_the_end, until
 
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Iterator[Jobs]:
-    made = Jobs(tmp_path)
-    yield made
-    for job in made.made:
-        job.kill()
-        assert not job.alive
-
-
-def _until(job: LocalJob, happened: Callable[[], bool], *, each: Callable[[], None] = lambda: None) -> None:
-    end = time.monotonic() + PATIENT_SECONDS
-    while not happened():
-        assert time.monotonic() < end, f"waited in vain; the Job is {job.view()}, failures {job.failures}"
-        job.tick()
-        each()
-        time.sleep(0.003)
-
-
-def _over(job: LocalJob) -> bool:
-    return job.view().state in (JobState.COMPLETE, JobState.FAILED)
-
-
-def _to_the_end(job: LocalJob) -> None:
-    _until(job, lambda: _over(job))
-
-
-def _exists(jobs: Jobs, *names: str) -> Callable[[], bool]:
-    return lambda: all((jobs.folder / name).exists() for name in names)
+    with jobs_in(tmp_path) as made:
+        yield made
 
 
 class TestCompletion:
     def test_a_job_whose_indexes_are_done_is_complete(self, jobs: Jobs) -> None:
         job = jobs("tell('{\"digest\": 1}')", completions=3)
-        _to_the_end(job)
+        to_the_end(job)
         view = job.view()
         assert (view.state, view.completed, view.failed, view.reason) == (
             JobState.COMPLETE,
@@ -129,7 +50,7 @@ class TestCompletion:
         job = jobs(
             f"import json; tell(json.dumps({{n: os.environ['SHARDWISE_' + n] for n in {names}}} | {{'index': shard}}))"
         )
-        _to_the_end(job)
+        to_the_end(job)
         assert json.loads(job.view().message) == {
             "RUN": str(jobs.folder / "work.json"),
             "STEP": "work",
@@ -145,14 +66,14 @@ class TestCompletion:
             workdir=Workdir(jobs.folder), document=jobs.folder / "missing.json", environment={},
         )  # fmt: skip
         jobs.made.append(job)
-        _to_the_end(job)
+        to_the_end(job)
         told = StepFailure.model_validate_json(job.view().message)
         assert told.reason == "InvalidSpec"
         assert "missing.json" in told.message
 
     def test_what_workers_print_is_kept_per_attempt(self, jobs: Jobs) -> None:
         job = jobs("n = attempt(); print('attempt', n); sys.exit(n < 2)")
-        _to_the_end(job)
+        to_the_end(job)
         logs = sorted((jobs.folder / "logs").iterdir())
         assert [(path.name, path.read_text()) for path in logs] == [
             ("shard-0-attempt-1.log", "attempt 1\n"),
@@ -170,23 +91,23 @@ class TestParallelism:
             alive = [pid for pid in job.pids() if psutil.pid_exists(pid)]
             most = max(most, len(alive), job.view().active)
 
-        _until(job, _exists(jobs, "started-0", "started-1", "started-2"), each=count)
+        until(job, exists(jobs, "started-0", "started-1", "started-2"), each=count)
         assert (job.view().active, job.view().running) == (3, frozenset({0, 1, 2}))
         (jobs.folder / "go").touch()
-        _until(job, lambda: _over(job), each=count)
+        until(job, lambda: over(job), each=count)
         assert most == 3
         assert job.view().completed == set(range(7))
 
     def test_fewer_indexes_than_workers_are_no_trouble(self, jobs: Jobs) -> None:
         job = jobs("pass", completions=2, parallelism=8)
-        _to_the_end(job)
+        to_the_end(job)
         assert job.view().completed == {0, 1}
 
 
 class TestRetries:
     def test_an_index_that_fails_is_tried_again_and_may_be_done(self, jobs: Jobs) -> None:
         job = jobs("sys.exit(1 if attempt() < 3 else 0)", retry=Retry(per_shard=2))
-        _to_the_end(job)
+        to_the_end(job)
         assert job.view().state is JobState.COMPLETE
         assert jobs.attempts() == 3
         assert [(failure.shard, failure.exit_code, failure.reason) for failure in job.failures] == [
@@ -197,7 +118,7 @@ class TestRetries:
     def test_an_index_gets_as_many_further_attempts_as_allowed(self, jobs: Jobs) -> None:
         failure = StepFailure(reason="Unavailable", message="store is away").model_dump_json()
         job = jobs(f"attempt(); tell({failure!r}); sys.exit(1)", retry=Retry(per_shard=2))
-        _to_the_end(job)
+        to_the_end(job)
         view = job.view()
         assert (view.state, view.reason, view.failed) == (JobState.FAILED, "MaxFailedIndexesExceeded", frozenset({0}))
         assert jobs.attempts() == 3
@@ -206,7 +127,7 @@ class TestRetries:
 
     def test_failures_are_counted_per_index(self, jobs: Jobs) -> None:
         job = jobs("sys.exit(1 if attempt() < 3 else 0)", completions=4, retry=Retry(per_shard=2))
-        _to_the_end(job)
+        to_the_end(job)
         assert job.view().state is JobState.COMPLETE
         assert [jobs.attempts(shard) for shard in range(4)] == [3, 3, 3, 3]
         assert len(job.failures) == 8
@@ -218,7 +139,7 @@ class TestRetries:
             parallelism=1,
             retry=Retry(per_shard=0, max_failed_shards=1),
         )
-        _to_the_end(job)
+        to_the_end(job)
         view = job.view()
         assert (view.state, view.reason) == (JobState.FAILED, "FailedIndexes")
         assert (view.completed, view.failed) == (frozenset({0, 2, 3}), frozenset({1}))
@@ -230,9 +151,9 @@ class TestRetries:
             completions=2,
             retry=Retry(per_shard=0),
         )
-        _to_the_end(job)
+        to_the_end(job)
         assert job.view().reason == "MaxFailedIndexesExceeded"
-        _until(job, lambda: not job.alive)
+        until(job, lambda: not job.alive)
         assert (job.view().failed, len(job.failures)) == (frozenset({0}), 1)
 
     def test_a_worker_that_is_done_after_another_failed_for_good_does_not_hide_the_reason(self, jobs: Jobs) -> None:
@@ -242,8 +163,8 @@ class TestRetries:
             'wait_for(\'started-1\'); tell(\'{"reason": "Bad", "message": "first"}\'); sys.exit(2)',
             completions=2,
         )
-        _to_the_end(job)
-        _until(job, lambda: not job.alive)
+        to_the_end(job)
+        until(job, lambda: not job.alive)
         assert job.view().completed == {1}
         assert StepFailure.model_validate_json(job.view().message).reason == "Bad"
 
@@ -251,37 +172,37 @@ class TestRetries:
     def test_an_exit_code_that_is_never_retried_ends_the_job_at_once(self, codes: list[int], jobs: Jobs) -> None:
         retry = Retry(per_shard=5, max_failed_shards=2, non_retriable_exit_codes=codes)
         job = jobs(f"attempt(); sys.exit({codes[-1]})", completions=3, parallelism=1, retry=retry)
-        _to_the_end(job)
+        to_the_end(job)
         view = job.view()
         assert (view.state, view.reason, view.failed) == (JobState.FAILED, "PodFailurePolicy", frozenset({0}))
         assert [jobs.attempts(shard) for shard in range(3)] == [1, 0, 0]
 
     def test_a_prepare_step_that_is_never_retried_gives_its_own_reason(self, jobs: Jobs) -> None:
         job = jobs('tell(\'{"reason": "InvalidInput", "message": "m"}\'); sys.exit(2)', step=Step.PREPARE)
-        _to_the_end(job)
+        to_the_end(job)
         assert job.view().reason == "InvalidInput"
         assert [(failure.shard, failure.exit_code) for failure in job.failures] == [(None, 2)]
 
     def test_an_exit_of_75_is_reported_and_not_counted(self, jobs: Jobs) -> None:
         job = jobs("sys.exit(75 if attempt() < 4 else 0)", retry=Retry(per_shard=0))
-        _to_the_end(job)
+        to_the_end(job)
         assert job.view().state is JobState.COMPLETE
         assert [failure.exit_code for failure in job.failures] == [75, 75, 75]
 
     def test_an_exit_of_143_is_not_counted_whoever_asked_for_it(self, jobs: Jobs) -> None:
         job = jobs("sys.exit(143 if attempt() < 3 else 0)", retry=Retry(per_shard=0))
-        _to_the_end(job)
+        to_the_end(job)
         assert job.view().state is JobState.COMPLETE
 
     def test_only_the_last_failures_are_kept(self, jobs: Jobs) -> None:
         job = jobs("sys.exit(75 if attempt() < 14 else 0)", retry=Retry(per_shard=0))
-        _to_the_end(job)
+        to_the_end(job)
         assert len(job.failures) == 10
 
     @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (11, "SIGSEGV"), (40, "signal 40")])
     def test_a_worker_that_a_signal_ends_has_failed_as_killed(self, number: int, name: str, jobs: Jobs) -> None:
         job = jobs(f"os.kill(os.getpid(), {number})", retry=Retry(per_shard=1))
-        _to_the_end(job)
+        to_the_end(job)
         assert job.view().failed == {0}
         assert [(failure.exit_code, failure.reason) for failure in job.failures] == [(128 + number, "Killed")] * 2
         assert job.failures[0].message == f"the worker was ended by {name}"
@@ -289,7 +210,7 @@ class TestRetries:
     def test_a_signal_can_be_among_the_codes_that_are_never_retried(self, jobs: Jobs) -> None:
         retry = Retry(per_shard=5, non_retriable_exit_codes=[137])
         job = jobs("attempt(); os.kill(os.getpid(), signal.SIGKILL)", retry=retry)
-        _to_the_end(job)
+        to_the_end(job)
         assert (jobs.attempts(), job.view().reason) == (1, "PodFailurePolicy")
 
     @pytest.mark.parametrize("left", ['b\'{"reason": "Cut o\'', "b'\\xff\\xfe'", "b''", "b'[1]'"])
@@ -298,7 +219,7 @@ class TestRetries:
             f"pathlib.Path(os.environ['SHARDWISE_TERMINATION_LOG']).write_bytes({left}); sys.exit(3)",
             retry=Retry(per_shard=0),
         )
-        _to_the_end(job)
+        to_the_end(job)
         assert [(failure.exit_code, failure.reason) for failure in job.failures] == [(3, "WorkerFailed")]
         assert "exit code 3" in job.failures[0].message
 
@@ -307,14 +228,14 @@ class TestRetries:
             'n = attempt(); tell(\'{"reason": "Bad", "message": "m"}\') if n == 1 else None; sys.exit(1)',
             retry=Retry(per_shard=1),
         )
-        _to_the_end(job)
+        to_the_end(job)
         assert [failure.reason for failure in job.failures] == ["Bad", "WorkerFailed"]
 
     def test_a_long_message_is_cut_to_what_a_status_holds(self, jobs: Jobs) -> None:
         job = jobs(
             'tell(\'{"reason": "Bad", "message": "\' + \'x\' * 5000 + \'"}\'); sys.exit(1)', retry=Retry(per_shard=0)
         )
-        _to_the_end(job)
+        to_the_end(job)
         assert len(job.failures[0].message) == 1024
 
 
@@ -326,39 +247,26 @@ class TestBackoff:
         return [after - before for before, after in pairwise(times)]
 
     def test_each_failure_doubles_the_pause_give_or_take_a_half(self, jobs: Jobs) -> None:
-        _to_the_end(jobs(self.SCRIPT, backoff_seconds=0.05))
+        to_the_end(jobs(self.SCRIPT, backoff_seconds=0.05))
         for number, gap in enumerate(self._gaps(jobs), start=1):
             assert gap >= 0.05 * 2**number / 2
 
     def test_another_index_runs_in_the_pause(self, jobs: Jobs) -> None:
         job = jobs("sys.exit(shard == 0 and attempt() < 2)", completions=3, parallelism=1, backoff_seconds=10)
-        _until(job, lambda: job.view().completed == {1, 2})
+        until(job, lambda: job.view().completed == {1, 2})
         assert jobs.attempts() == 1
         assert job.view().state is JobState.RUNNING
-
-
-GRACEFUL = """
-stopping = []
-signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
-n = attempt()
-note('started')
-while not stopping and not (folder / 'go').exists(): time.sleep(0.005)
-if stopping:
-    note('stopped')
-    while (folder / 'hold').exists(): time.sleep(0.005)
-    sys.exit(143)
-"""
 
 
 class TestSuspension:
     def test_workers_are_asked_to_end_and_have_not_failed(self, jobs: Jobs) -> None:
         job = jobs(GRACEFUL, completions=2, retry=Retry(per_shard=0))
-        _until(job, _exists(jobs, "started-0", "started-1"))
+        until(job, exists(jobs, "started-0", "started-1"))
         job.suspend()
         assert job.view().state is JobState.SUSPENDED
-        _until(job, lambda: not job.alive)
+        until(job, lambda: not job.alive)
         view = job.view()
-        assert _exists(jobs, "stopped-0", "stopped-1")()
+        assert exists(jobs, "stopped-0", "stopped-1")()
         assert (view.state, view.active, view.failed, job.failures) == (JobState.SUSPENDED, 0, frozenset(), [])
 
     def test_a_suspended_job_starts_nothing(self, jobs: Jobs) -> None:
@@ -372,39 +280,39 @@ class TestSuspension:
     def test_a_resumed_job_goes_on_with_what_was_left(self, jobs: Jobs) -> None:
         script = f"if shard == 0: sys.exit(0 if attempt() == 1 else 1)\n{GRACEFUL}"
         job = jobs(script, completions=3, retry=Retry(per_shard=0))
-        _until(job, lambda: _exists(jobs, "started-1", "started-2")() and job.view().completed == {0})
+        until(job, lambda: exists(jobs, "started-1", "started-2")() and job.view().completed == {0})
         job.suspend()
-        _until(job, lambda: not job.alive)
+        until(job, lambda: not job.alive)
         (jobs.folder / "go").touch()
         job.resume()
         assert job.view().state is JobState.RUNNING
-        _to_the_end(job)
+        to_the_end(job)
         assert job.view().state is JobState.COMPLETE
         assert [jobs.attempts(shard) for shard in range(3)] == [1, 2, 2]
 
     def test_a_worker_that_ends_only_after_its_job_was_resumed_has_not_failed_either(self, jobs: Jobs) -> None:
         (jobs.folder / "hold").touch()
         job = jobs(GRACEFUL, retry=Retry(per_shard=0))
-        _until(job, _exists(jobs, "started-0"))
+        until(job, exists(jobs, "started-0"))
         job.suspend()
-        _until(job, _exists(jobs, "stopped-0"))
+        until(job, exists(jobs, "stopped-0"))
         job.resume()
         job.tick()
         assert job.view().active == 1
         (jobs.folder / "go").touch()
         (jobs.folder / "hold").unlink()
-        _to_the_end(job)
+        to_the_end(job)
         assert (job.view().state, job.failures) == (JobState.COMPLETE, [])
         assert jobs.attempts() == 2
 
     def test_an_index_that_is_done_while_the_job_is_suspended_is_done(self, jobs: Jobs) -> None:
         job = jobs("signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); note('started'); wait_for('never')")
-        _until(job, _exists(jobs, "started-0"))
+        until(job, exists(jobs, "started-0"))
         job.suspend()
-        _until(job, lambda: not job.alive)
+        until(job, lambda: not job.alive)
         assert (job.view().state, job.view().completed) == (JobState.SUSPENDED, frozenset({0}))
         job.resume()
-        _to_the_end(job)
+        to_the_end(job)
         assert job.view().state is JobState.COMPLETE
 
     def test_a_worker_that_failed_by_itself_before_it_could_be_asked_has_failed(self, jobs: Jobs) -> None:
@@ -419,62 +327,11 @@ class TestSuspension:
     @pytest.mark.parametrize("before", ["resume", "suspend", "stop"])
     def test_a_job_that_is_over_stays_over(self, before: str, jobs: Jobs) -> None:
         job = jobs("pass")
-        _to_the_end(job)
+        to_the_end(job)
         view = job.view()
         getattr(job, before)()
         job.tick()
         assert job.view() == view
-
-
-class TestSweep:
-    """Indexes of which one is enough, and that may fail without failing the others."""
-
-    HOPELESS = frozenset({3})
-
-    def _rules(self, *, enough: int | None = 1, per_index: int = 3) -> Attempts:
-        return Attempts(per_index=per_index, max_failed=3, ends_index=self.HOPELESS, enough=enough)
-
-    def test_the_first_that_is_done_asks_the_others_to_end_and_waits_for_them(self, jobs: Jobs) -> None:
-        (jobs.folder / "hold").touch()
-        script = f"if shard == 0: wait_for('started-1'); wait_for('started-2'); sys.exit(0)\n{GRACEFUL}"
-        job = jobs(script, completions=3, rules=self._rules())
-        _until(job, _exists(jobs, "stopped-1", "stopped-2"))
-        job.tick()
-        assert job.view().state is JobState.RUNNING
-        (jobs.folder / "hold").unlink()
-        _to_the_end(job)
-        view = job.view()
-        assert (view.state, view.completed, view.failed) == (JobState.COMPLETE, frozenset({0}), frozenset())
-        assert (job.failures, [jobs.attempts(shard) for shard in (1, 2)]) == ([], [1, 1])
-
-    def test_those_that_have_not_begun_never_do(self, jobs: Jobs) -> None:
-        job = jobs("attempt()", completions=3, parallelism=1, rules=self._rules())
-        _to_the_end(job)
-        assert [jobs.attempts(shard) for shard in range(3)] == [1, 0, 0]
-
-    def test_an_exit_code_without_hope_fails_an_index_at_once_and_alone(self, jobs: Jobs) -> None:
-        message = StepFailure(reason="NotConverged", message="seed 5").model_dump_json()
-        # The last is enough, and lets the others try before.
-        hopeless = f"attempt(); note('tried'); tell({message!r}); sys.exit(3)"
-        script = f"if shard < 2: {hopeless}\nattempt(); wait_for('tried-0'); wait_for('tried-1')"
-        job = jobs(script, completions=3, rules=self._rules())
-        _to_the_end(job)
-        view = job.view()
-        assert (view.state, view.completed) == (JobState.COMPLETE, frozenset({2}))
-        assert all(jobs.attempts(shard) == 1 for shard in range(3))
-        assert {failure.reason for failure in job.failures} <= {"NotConverged"}
-
-    def test_when_none_is_done_the_job_has_failed_with_all_of_them(self, jobs: Jobs) -> None:
-        job = jobs("sys.exit(3)", completions=3, rules=self._rules())
-        _to_the_end(job)
-        view = job.view()
-        assert (view.state, view.reason, view.failed) == (JobState.FAILED, "FailedIndexes", frozenset({0, 1, 2}))
-
-    def test_when_all_are_wanted_all_are_worked_on(self, jobs: Jobs) -> None:
-        job = jobs("attempt(); sys.exit(3 if shard == 1 else 0)", completions=3, rules=self._rules(enough=None))
-        _to_the_end(job)
-        view = job.view()
-        assert (view.state, view.completed, view.failed) == (JobState.FAILED, frozenset({0, 2}), frozenset({1}))
 
 
 def _wait_for_zombie(pid: int) -> None:
@@ -488,12 +345,12 @@ class TestStop:
     @pytest.mark.parametrize("suspended", [False, True])
     def test_a_stopped_job_has_failed_and_asks_its_workers_to_end(self, suspended: bool, jobs: Jobs) -> None:
         job = jobs(GRACEFUL, completions=4, parallelism=2)
-        _until(job, _exists(jobs, "started-0", "started-1"))
+        until(job, exists(jobs, "started-0", "started-1"))
         if suspended:
             job.suspend()
         job.stop()
         assert (job.view().state, job.view().reason) == (JobState.FAILED, "Stopped")
-        _until(job, lambda: not job.alive)
+        until(job, lambda: not job.alive)
         for _ in range(10):
             job.tick()
         assert (job.pids(), job.failures, job.view().failed) == ([], [], frozenset())
@@ -501,7 +358,7 @@ class TestStop:
     def test_a_kill_ends_workers_that_do_not_listen_and_waits_for_them(self, jobs: Jobs) -> None:
         deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); note('started'); wait_for('never')"
         job = jobs(deaf, completions=2)
-        _until(job, _exists(jobs, "started-0", "started-1"))
+        until(job, exists(jobs, "started-0", "started-1"))
         pids = job.pids()
         job.suspend()
         job.kill()
@@ -511,7 +368,7 @@ class TestStop:
 
     def test_workers_are_out_of_reach_of_a_terminal_s_ctrl_c(self, jobs: Jobs) -> None:
         job = jobs("note('started'); wait_for('never')")
-        _until(job, _exists(jobs, "started-0"))
+        until(job, exists(jobs, "started-0"))
         (pid,) = job.pids()
         assert os.getpgid(pid) == os.getsid(pid) == pid
         os.kill(pid, signal.SIGKILL)
@@ -526,9 +383,9 @@ def _runs(pid: int) -> bool:
 
 def test_pids_are_those_of_the_workers(jobs: Jobs) -> None:
     job = jobs("note('started'); wait_for('go')", completions=2)
-    _until(job, _exists(jobs, "started-0", "started-1"))
+    until(job, exists(jobs, "started-0", "started-1"))
     noted: Sequence[int] = [int((jobs.folder / f"started-{shard}").read_text()) for shard in range(2)]
     assert sorted(job.pids()) == sorted(noted)
     (jobs.folder / "go").touch()
-    _to_the_end(job)
+    to_the_end(job)
     assert job.pids() == []

@@ -16,7 +16,7 @@ from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import BadConfiguration, BadInput
 
 from . import finalize, parts
-from .identity import RunIdentity
+from .identity import identity_of
 from .ledger import LedgerSum, blocks_of, items_of, missing_blocks, require_few_failed
 from .phases import PhaseClock
 from .pipeline import Block, Pipeline, Target, ahead_of
@@ -75,7 +75,7 @@ class IngestEngine:
         run, spec = self._document.uid, self._spec
         if dry_run and parts.is_absent(spec.store):
             return False
-        identity = RunIdentity.of(spec=spec, survey=survey, embed_model=model.name)
+        identity = identity_of(spec=spec, survey=survey, embed_model=model.name)
         with closing(parts.open_rows(spec.store)) as store:
             if not dry_run:
                 store.prepare(model=model)

@@ -18,7 +18,7 @@ from shardwise_jobs.sources import LibraryDataset, LineFiles, Record, RecordSour
 
 from . import finalize, places
 from .hierarchy import Hierarchy
-from .identity import RunIdentity
+from .identity import identity_of
 from .stores.base import KnowledgeBaseConfig
 from .tokenization import open_tokenizer, tokenizer_identity
 from .transport import MAX_LISTED_FAILURES, WorkedBlock
@@ -47,7 +47,7 @@ class KatoEngine:
             self._context.output.check_writable()
         survey = self._source().survey(max_samples=self._kato.dataset.max_samples)
         self._check_survey(survey)
-        identity = RunIdentity.of(spec=self._spec, config=config, survey=survey)
+        identity = identity_of(spec=self._spec, config=config, survey=survey)
         with places.open_place(self._context, self._kato) as place:
             place.check(config=config, identity=identity)
             complete = finalize.missing_blocks(place.ledger(), self._spec, survey.items_total) == {}

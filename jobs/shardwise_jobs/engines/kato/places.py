@@ -16,11 +16,11 @@ from shardwise_api.wire import Environment
 from shardwise_jobs.backoff import retrying
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.identity import RunIdentity
 from shardwise_jobs.pod import in_pod, mount_hint
 
 from .direct import DirectTransport
 from .file_ledger import FileLedger
-from .identity import RunIdentity
 from .names import node_id
 from .stores import KnowledgeBaseConfig, open_store
 from .stores.base import BlockRecord, PatternStore, StoreUnavailable

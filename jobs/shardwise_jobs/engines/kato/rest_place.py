@@ -11,10 +11,10 @@ from typing import Any
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.identity import RunIdentity
 
 from .client import KatoClient
 from .file_ledger import FileLedger
-from .identity import RunIdentity
 from .names import node_id
 from .places import store_uri
 from .rest import NEEDED_EXTENSIONS, RestTransport
