@@ -22,6 +22,7 @@ Try it:
   shardwise plan examples/kato-pydocs.yaml     what would run, before anything starts
   shardwise run examples/kato-pydocs.yaml      run it here, with progress and a result
   shardwise kato --help                        stores, patterns and the KATO server
+  shardwise ingest --help                      chunks, rows, indexes and the HTTP service
   shardwise submit run.yaml --watch            run it in a cluster, as kubectl would reach it
 """
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
-import select
-import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import httpx
 
-from .leash import leashed
+from .listening import Listening, listening
 
-_START_SECONDS = 60
-_STOP_SECONDS = 30
 _OWN_VARIABLES = (
     "KATO_BATCH_SIZE",
     "CONNECTION_POOL_SIZE",
@@ -33,31 +27,7 @@ _OWN_VARIABLES = (
 Json = dict[str, Any]
 
 
-class ServerDidNotStart(Exception):
-    """The server ended, or said nothing, before it listened."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KatoServer:
-    """A running server."""
-
-    url: str
-    process: subprocess.Popen[str]
-    errors: IO[str]
-
-    def stop(self) -> int:
-        """Ask the server to stop, and return its exit status."""
-        self.process.terminate()
-        try:
-            return self.process.wait(timeout=_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-
-    def log(self) -> str:
-        """Return what it has written to standard error."""
-        self.errors.seek(0)
-        return self.errors.read()
+KatoServer = Listening
 
 
 def command(*, store_uri: str, port: int = 0) -> list[str]:
@@ -75,37 +45,8 @@ def environment(changes: Mapping[str, str]) -> dict[str, str]:
 @contextmanager
 def kato_server(*, store_uri: str, settings: Mapping[str, str] | None = None, port: int = 0) -> Iterator[KatoServer]:
     """Start a server, wait until it listens, and stop it at the end unless the test did."""
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(
-            leashed(*command(store_uri=store_uri, port=port)),
-            env=environment(settings or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as process,
-    ):
-        try:
-            server = KatoServer(url=_announced_url(process, errors), process=process, errors=errors)
-            yield server
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(timeout=_STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-
-
-def _announced_url(process: subprocess.Popen[str], errors: IO[str]) -> str:
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
-    line = process.stdout.readline() if ready else ""
-    if not line.startswith("listening on "):
-        errors.seek(0)
-        raise ServerDidNotStart(f"said {line!r}; standard error: {errors.read()[-2000:]}")
-    return line.removeprefix("listening on ").strip()
+    with listening(command(store_uri=store_uri, port=port), environment=environment(settings or {})) as server:
+        yield server
 
 
 def new_node() -> str:

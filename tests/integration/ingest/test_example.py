@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from shardwise_jobs.engines.ingest.codes import DOMAINS, MODIFIERS, TASKS
 from shardwise_jobs.engines.ingest.embed import onnx_model
 from shardwise_jobs.errors import WorkError
 from tests.support import minilm
@@ -106,6 +107,17 @@ def test_a_question_finds_what_it_is_about(folder: Path, status: dict[str, Any],
 
 
 @pytest.mark.slow
+def test_a_question_with_codes_is_led_to_rows_that_have_them(folder: Path, status: dict[str, Any]) -> None:
+    index = str(Path(status["result"]["uri"].removeprefix("file://")).parent)
+    asked = ("ingest", "search", "--index", index, "quoted-printable encoding of mail", "-o", "json")
+    last = json.loads(shardwise(folder, *asked, "-k", "50").out.splitlines()[-1])["tmd"]
+    labels = {"domain": DOMAINS, "task": TASKS, "modifier": MODIFIERS}
+    codes = ",".join(str(labels[field].index(label)) for field, label in last.items())
+    found = shardwise(folder, *asked, "--codes", codes, "-k", "1")
+    assert json.loads(found.out)["tmd"] == last
+
+
+@pytest.mark.slow
 def test_the_digest_is_that_of_the_printed_rows(folder: Path, status: dict[str, Any]) -> None:
     store = "sqlite:///.shardwise/ingest-pydocs/chunks.db"
     printed = shardwise(folder, "ingest", "rows", "--store", store, "--dataset", "pydocs")
@@ -127,3 +139,9 @@ def test_a_search_without_its_parts_says_what_is_missing(tmp_path: Path) -> None
     nothing = shardwise(tmp_path, "ingest", "search", "--index", str(tmp_path), "x")
     assert (nothing.code, nothing.err.startswith("error: index: ")) == (2, True)
     assert shardwise(tmp_path, "ingest", "search", "--index", str(tmp_path), " ").err == "error: TEXT: is blank\n"
+    for codes in ("15,14", "15,14,64", "Software,14,9"):
+        wrong = shardwise(tmp_path, "ingest", "search", "--index", str(tmp_path), "x", "--codes", codes)
+        assert (wrong.code, wrong.err.startswith(f"error: --codes: three numbers as 15,14,9, got '{codes}' (")) == (
+            2,
+            True,
+        )

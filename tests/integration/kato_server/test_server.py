@@ -289,6 +289,11 @@ def test_the_same_protocol_runs_over_mongodb(mongo_uri: str) -> None:
         assert wire.get(session, "predictions")["count"] == 0
 
 
+def test_a_number_that_no_float_holds_is_422_and_no_error_of_the_server(wire: Wire) -> None:
+    response = wire.http.post("/sessions", content=b'{"x": 1e999}', headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["body", "node_id"])
+
+
 def test_beyond_a_hundred_connections_the_server_answers_503(tmp_path: Path) -> None:
     with own_server(f"sqlite:///{tmp_path}/patterns.db") as (server, wire), ExitStack() as open_sockets:
         where = urlsplit(server.url)

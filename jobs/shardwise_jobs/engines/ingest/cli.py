@@ -1,4 +1,4 @@
-"""`shardwise ingest …`: ask an index, and look into a store of rows."""
+"""`shardwise ingest …`: ask an index or make one, look into a store of rows, and fill one over HTTP."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from pydantic import ValidationError
 
-from shardwise_api.ingest import Embedding
+from shardwise_api.ingest import Embedding, EmbeddingBackendKind, IndexKind, TmdBackendKind
 from shardwise_api.wire import Environment
 from shardwise_jobs.errors import BadConfiguration, WorkError
 from shardwise_jobs.files import OutputFolder
 
+if TYPE_CHECKING:
+    from .codes import Codes
+
 _TEXT_SHOWN = 160
+_STORE = click.option(
+    "--store",
+    "uri",
+    required=True,
+    envvar=Environment.STORE_URI,
+    show_envvar=True,
+    help="sqlite:///file.db or postgresql://user@host/database",
+)
 
 
 @click.group()
@@ -34,13 +46,17 @@ def ingest() -> None:
     help="Where the rows are; the run's store unless given, or SHARDWISE_STORE_URI where a Secret named it.",
 )
 @click.option("--model", help="The embedding model's folder, when the run named one that lies elsewhere now.")
+@click.option("--codes", metavar="D,T,M", help="Compare rows' codes too: domain, task and modifier as numbers.")
 @click.option("-k", "--count", default=5, show_default=True, type=click.IntRange(1, 1000), help="Answers.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def search(text: str, folder: str, uri: str | None, model: str | None, count: int, output: str) -> None:
+def search(
+    text: str, folder: str, uri: str | None, model: str | None, codes: str | None, count: int, output: str
+) -> None:
     """Print the rows nearest to TEXT, best first.
 
     \b
       shardwise ingest search --index .shardwise/pydocs/output "how do I read a file line by line?"
+      shardwise ingest search --index .shardwise/pydocs/output --codes 15,14,9 "how do I read a file line by line?"
     """
     from . import parts
     from .index import VectorIndex
@@ -50,6 +66,7 @@ def search(text: str, folder: str, uri: str | None, model: str | None, count: in
     with _told():
         if not text.strip():
             raise BadConfiguration("TEXT: is blank")
+        wanted = None if codes is None else _codes(codes)
         index = VectorIndex.read(folder)
         summary = _summary(folder)
         uri = uri or summary.get("store") or os.environ.get(Environment.STORE_URI)
@@ -59,10 +76,10 @@ def search(text: str, folder: str, uri: str | None, model: str | None, count: in
             )
         with (
             closing(open_store(uri, read_only=True)) as store,
-            closing(parts.open_embedder(_embedding(summary, model=model))) as embedder,
+            closing(parts.open_embedder(_embedding(summary, made_with=index.manifest.model, model=model))) as embedder,
         ):
             store.check()
-            answers = find(text, index=index, store=store, embedder=embedder, k=count)
+            answers = find(text, index=index, store=store, embedder=embedder, k=count, codes=wanted)
     for answer in answers:
         row = answer.row
         if output == "json":
@@ -82,7 +99,7 @@ def search(text: str, folder: str, uri: str | None, model: str | None, count: in
 
 
 @ingest.command()
-@click.option("--store", "uri", required=True, help="sqlite:///file.db or postgresql://user@host/database")
+@_STORE
 @click.option("--dataset", required=True, help="The manifest's datasetSource.")
 def rows(uri: str, dataset: str) -> None:
     """Print a line per row: id, digest of the text, codes, who gave them, embedding model; in order of ids.
@@ -100,6 +117,132 @@ def rows(uri: str, dataset: str) -> None:
         sys.stdout.writelines(digest_lines(store.row_keys(dataset=dataset)))
 
 
+@ingest.command()
+@_STORE
+@click.option("--dataset", required=True, help="The manifest's datasetSource, or the requests' dataset_source.")
+@click.option("--output", "folder", required=True, help="A folder or URI for index.faiss and index.json.")
+@click.option("--kind", type=click.Choice([*map(str, IndexKind)]), default="Flat", show_default=True)
+@click.option(
+    "--tmd-weight", default=1.0, show_default=True, type=click.FloatRange(0, 100), help="How much the codes count."
+)
+@click.option(
+    "--nprobe",
+    default=16,
+    show_default=True,
+    envvar="FAISS_NPROBE",
+    show_envvar=True,
+    type=click.IntRange(1),
+    help="Of kind IVF: lists that a search looks into.",
+)
+def index(uri: str, dataset: str, folder: str, kind: str, tmd_weight: float, nprobe: int) -> None:
+    """Build the FAISS index of a data set's rows, as the end of `shardwise run` does.
+
+    For rows that `shardwise ingest serve` has written; build it anew when there are more.
+
+    \b
+      shardwise ingest index --store sqlite:///chunks.db --dataset user_input --output index
+      shardwise ingest search --store sqlite:///chunks.db --index index "genetic information"
+    """
+    from .codes import DENSE_WIDTH
+    from .index import VectorIndex
+    from .stores import open_store
+
+    with _told():
+        with closing(open_store(uri, read_only=True)) as store:
+            model = store.check()
+            # All at once: while the service goes on writing, a count taken before would be another one.
+            vectors = list(store.vectors(dataset=dataset))
+        if not vectors:
+            raise BadConfiguration(f"--dataset {dataset}: the store has no rows of it")
+        built = VectorIndex.build(
+            vectors,
+            count=len(vectors),
+            dimension=model.dimension + DENSE_WIDTH,
+            kind=IndexKind(kind),
+            tmd_weight=tmd_weight,
+            model=model.name,
+            dataset=dataset,
+        )
+        built.manifest = replace(built.manifest, nprobe=min(nprobe, built.manifest.nlist))
+        made = built.write(OutputFolder(folder))
+    click.echo(f"{made}: {len(vectors)} vectors of {model.dimension + DENSE_WIDTH} numbers, {kind}")
+
+
+@ingest.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8004, show_default=True, help="0 picks a free one; it is printed.")
+@click.option("--store", help="Where rows go. Instead of SHARDWISE_STORE_URI or PG_DSN; else sqlite:///chunks.db")
+@click.option(
+    "--tmd",
+    type=click.Choice([*map(str, TmdBackendKind)]),
+    help="Who gives codes: an LLM, the nearest labels in the embedding space, or every chunk its own. Unless given: "
+    "ollama when an endpoint, a model or a provider is named, else embedded.",
+)
+@click.option("--endpoint", help="Of the LLM. Instead of LNSP_LLM_ENDPOINT; else http://localhost:11434")
+@click.option("--llm", help="The LLM. Instead of LNSP_TMD_LLM_MODEL or LNSP_LLM_MODEL; else tinyllama:1.1b")
+@click.option("--workers", type=int, help="Questions at once. Instead of LNSP_MAX_PARALLEL_WORKERS; else 10")
+@click.option("--timeout", type=float, help="Seconds for one answer of the LLM.  [default: 60]")
+@click.option("--retries", type=int, help="Further tries of a question.  [default: 3]")
+@click.option("--model", help="A sentence-transformers model, by name or folder. Unless given: MiniLM on onnxruntime")
+def serve(
+    host: str,
+    port: int,
+    store: str | None,
+    tmd: str | None,
+    endpoint: str | None,
+    llm: str | None,
+    workers: int | None,
+    timeout: float | None,
+    retries: int | None,
+    model: str | None,
+) -> None:
+    """Serve the HTTP interface for chunks, until SIGTERM or Ctrl-C. Without any option it needs no other service.
+
+    \b
+      shardwise ingest serve
+      curl -s http://127.0.0.1:8004/ingest -H 'content-type: application/json' \\
+        -d '{"chunks": [{"text": "DNA replication copies genetic information."}]}'
+
+    With an LLM behind an Ollama-compatible API, and PostgreSQL:
+
+    \b
+      export PG_DSN='host=localhost dbname=lnsp user=lnsp password=lnsp'
+      shardwise ingest serve --endpoint http://localhost:11434 --llm tinyllama:1.1b
+
+    \b
+    Other variables:
+      LNSP_ENABLE_PARALLEL          true; otherwise the LLM is asked one question at a time
+      LNSP_ENABLE_BATCH_EMBEDDINGS  true; otherwise the model is called once per chunk
+      LNSP_TMD_MODE                 full; hybrid is not offered
+      LNSP_TMD_FAST_FIRST           false; rules by keywords are not offered
+      LNSP_ENABLE_CPESH             false; not offered
+      LNSP_LLM_PROVIDER             local_llama; there is no other, and no LNSP_ALLOW_MOCK
+      SHARDWISE_MODEL               folder of the default embedding model
+
+    A password belongs into a variable: command lines can be read by others. GET / shows what is in force, GET /docs
+    the interface. `shardwise ingest index` makes the FAISS index of what was written.
+    """
+    with _told():
+        try:
+            from .service.run import serve as serve_until_told
+            from .service.settings import Settings
+        except ImportError as error:
+            raise BadConfiguration(f"serve needs the extra: pip install 'shardwise[ingest]' ({error})") from error
+
+        settings = Settings.from_environment(
+            os.environ,
+            store=store,
+            tmd=tmd,
+            endpoint=endpoint,
+            tmd_model=llm,
+            max_workers=workers,
+            timeout_seconds=timeout,
+            retries=retries,
+            embedding_model=model,
+        )
+        serve_until_told(host=host, port=port, settings=settings)
+
+
 def _summary(folder: str) -> dict[str, Any]:
     """Return what the run that made an index says of itself; empty when the index was moved without it."""
     from .finalize import SUMMARY_FILE
@@ -109,9 +252,12 @@ def _summary(folder: str) -> dict[str, Any]:
     return found
 
 
-def _embedding(summary: dict[str, Any], *, model: str | None) -> Embedding:
+def _embedding(summary: dict[str, Any], *, made_with: str, model: str | None) -> Embedding:
+    """Return the embedding of an index, as its run says, or its vectors' name where there was no run."""
+    backend, _, name = made_with.partition(":")
+    named = {"backend": backend, "model": name} if backend == EmbeddingBackendKind.SENTENCE_TRANSFORMERS else {}
     try:
-        embedding = Embedding.model_validate(summary.get("embedding", {}))
+        embedding = Embedding.model_validate(summary.get("embedding", named))
     except ValidationError as error:
         raise BadConfiguration(f"--index: summary.json: embedding: {error}") from error
     return embedding if model is None else embedding.model_copy(update={"model": model})
@@ -125,6 +271,16 @@ def _place(position: Any) -> str:
 def _cut(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _TEXT_SHOWN else line[:_TEXT_SHOWN] + "…"
+
+
+def _codes(text: str) -> Codes:
+    from .codes import Codes
+
+    try:
+        domain, task, modifier = map(int, text.split(","))
+        return Codes(domain, task, modifier)
+    except ValueError as error:
+        raise BadConfiguration(f"--codes: three numbers as 15,14,9, got {text!r} ({error})") from error
 
 
 @contextmanager

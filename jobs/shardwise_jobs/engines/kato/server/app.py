@@ -16,13 +16,15 @@ from fastapi import APIRouter, Body, FastAPI, HTTPException, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp
 
+from shardwise_jobs.serving.run import LIMIT_CONCURRENCY
+from shardwise_jobs.serving.wire import JsonRoute, answer
+
 from . import errors, health
 from .models import ExtendedSequence, Genes, Lessons, NewSession, Observed, PlainSequence, SessionConfig, Ttl
 from .service import VERSION, SessionService
 from .sessions import SessionNotFound
-from .wire import Headers, JsonRoute, answer
+from .wire import Headers
 
-LIMIT_CONCURRENCY = 100
 _SECONDS_BETWEEN_SWEEPS = 10.0
 
 NodeId = Annotated[str, Query(min_length=1)]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from shardwise_jobs.errors import WorkError
+from shardwise_jobs.serving.wire import install_refusals
 
 from .service import EmptyStm
 from .sessions import SessionNotFound, TooManySessions
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 def install(app: FastAPI) -> None:
     """Teach an application the error answers."""
+    install_refusals(app)
 
     @app.exception_handler(SessionNotFound)
     async def session_not_found(request: Request, error: SessionNotFound) -> Response:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from shardwise_jobs.errors import WorkError
+from shardwise_jobs.serving.probe import Probe
 
 from ..stores.base import PatternStore, StoreUnavailable
 from ..stores.open import open_store
@@ -27,9 +27,7 @@ class StoreGateway:
         self._lock = threading.Lock()
         self._store: PatternStore | None = None
         self._failure: str | None = None
-        # One thread of its own: a store that hangs holds up one probe, not one thread per probe.
-        self._prober = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-probe")
-        self._probe: Future[None] | None = None
+        self.probe = Probe(self._read_a_little)
         try:
             self._opened()
         except StoreUnavailable as error:
@@ -66,19 +64,12 @@ class StoreGateway:
         """Return why the last call failed, None when it didn't."""
         return self._failure
 
-    def probe(self) -> Future[None]:
-        """Start reading a little from the store, or join the probe that is still at it."""
-        with self._lock:
-            if self._probe is None or self._probe.done():
-                self._probe = self._prober.submit(self._read_a_little)
-            return self._probe
-
     def _read_a_little(self) -> None:
         # Not through `call`: that a store can be read doesn't mean that the failed write before would work now.
         self._opened().version(node_id="health")
 
     def close(self) -> None:
         """Give back the store's connections."""
-        self._prober.shutdown(wait=False, cancel_futures=True)
+        self.probe.close()
         if self._store is not None:
             self._store.close()

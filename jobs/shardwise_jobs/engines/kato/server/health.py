@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 
 from shardwise_jobs.errors import WorkError
+from shardwise_jobs.serving.probe import PROBE_SECONDS
 
 from .service import Answer, SessionService
-
-PROBE_SECONDS = 2.0
-"""A probe of an orchestrator waits little longer than this."""
 
 
 async def health(service: SessionService) -> Answer:
@@ -34,10 +31,8 @@ async def health(service: SessionService) -> Answer:
 
 
 async def _store_health(service: SessionService) -> tuple[str, list[str]]:
-    probe = asyncio.wrap_future(service.gateway.probe())
     try:
-        # Shielded: the probe goes on, and the next call joins it.
-        await asyncio.wait_for(asyncio.shield(probe), PROBE_SECONDS)
+        await service.gateway.probe.answered()
     except TimeoutError:
         return "degraded", [f"the store has not answered for {PROBE_SECONDS:g} s"]
     except WorkError as error:

@@ -1,113 +1,17 @@
-"""From settings to a listening process, and gracefully out again."""
+"""From settings to a listening process."""
 
 from __future__ import annotations
 
-import gc
-import logging
-import signal
-import socket
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from shardwise_jobs.serving import run
 
-import uvicorn
-
-from shardwise_jobs.errors import Unavailable
-
-from .app import LIMIT_CONCURRENCY, create_app
+from .app import create_app
 from .gateway import StoreGateway
 from .service import SessionService
 from .settings import Settings
 
-KEEP_ALIVE_SECONDS = 5
-_GRACE_SECONDS = 25
-"""Less than the 30 s that Kubernetes gives a pod."""
-_OBJECTS_BEFORE_COLLECTION = 50_000
-
-
-class _Server(uvicorn.Server):
-    """Says where it listens once it does, for callers that let the system choose the port."""
-
-    def __init__(self, config: uvicorn.Config, *, url: str) -> None:
-        super().__init__(config)
-        self._url = url
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See `uvicorn.Server.startup`."""
-        await super().startup(sockets=sockets)
-        sys.stdout.write(f"listening on {self._url}\n")
-        sys.stdout.flush()
-
 
 def serve(*, host: str, port: int, store_uri: str, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then end what is under way and return. Port 0 picks a free one.
-
-    Prints one line, `listening on http://HOST:PORT`, to standard output; logs go to standard error.
-    """
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    """Serve until SIGTERM or SIGINT; see `shardwise_jobs.serving.run.serve`."""
+    run.log_to_stderr(settings.log_level)
     service = SessionService(gateway=StoreGateway(uri=store_uri, settings=settings), settings=settings)
-    listener = _listen(host=host, port=port)
-    config = uvicorn.Config(
-        create_app(service),
-        log_config=None,
-        access_log=settings.log_level == "DEBUG",
-        limit_concurrency=LIMIT_CONCURRENCY,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-        server_header=False,
-    )
-    shown = f"[{host}]" if ":" in host else host
-    server = _Server(config, url=f"http://{shown}:{listener.getsockname()[1]}")
-    with listener, _signals_end(server), _few_collections():
-        server.run(sockets=[listener])
-
-
-def _listen(*, host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio turns Nagle's algorithm off only then: else each answer takes 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise Unavailable(f"can't listen on {host}:{port}: {error}") from error
-    return listener
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    # A call makes thousands of small objects, next to none of them in cycles: looking for those cost a tenth of it.
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
-
-@contextmanager
-def _signals_end(server: uvicorn.Server) -> Iterator[None]:
-    # uvicorn handles signals only while it runs, and at its end raises the one that ended it once more, for whoever
-    # was there before: here nobody needs to die of it, and one that comes early must not be lost.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        server.should_exit = True
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    run.serve(create_app(service), host=host, port=port, access_log=settings.log_level == "DEBUG")

@@ -6,12 +6,11 @@ here a bad value ends the start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.serving.settings import EnvironmentSettings
 
 EXTENSIONS = ("learn-marks", "guarded-learning", "compact-results", "learn-sequences", "list-patterns", "list-sessions")
 """What this server adds to the protocol; a client must ask `GET /status`, never guess."""
@@ -21,10 +20,8 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-class Settings(BaseModel):
-    """Settings by environment variable (the alias) or by name."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", validate_by_name=True, validate_by_alias=True)
+class Settings(EnvironmentSettings):
+    """See `EnvironmentSettings`."""
 
     batch_size: int = Field(default=1000, ge=1, le=100_000, alias="KATO_BATCH_SIZE")
     """Operations in one bulk write to the store."""
@@ -44,21 +41,7 @@ class Settings(BaseModel):
     extensions_switch: Literal["on", "off"] = Field(default="on", alias="KATO_EXTENSIONS")
     """`off` gives the plain protocol: extension fields are ignored like any unknown field."""
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read the settings; an empty variable counts as unset, a bad one is named in `BadConfiguration`."""
-        try:
-            return cls.model_validate({name: value for name, value in environment.items() if value})
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            name = first["loc"][0]
-            raise BadConfiguration(f"{name}={first['input']!r}: {first['msg']}") from None
-
     @property
     def extensions(self) -> tuple[str, ...]:
         """Return the extensions that are switched on."""
         return EXTENSIONS if self.extensions_switch == "on" else ()
-
-    def effective(self) -> dict[str, object]:
-        """Return what is in force, by environment variable."""
-        return self.model_dump(by_alias=True)

@@ -1,0 +1,108 @@
+"""The routes: HTTP in, a call of the service, JSON out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, HTTPException, Response
+from fastapi import Request as HttpRequest
+from fastapi.responses import JSONResponse
+
+from shardwise_jobs.errors import WorkError
+from shardwise_jobs.serving.wire import JsonRequest, JsonRoute, answer, install_refusals
+
+from .models import Answer, Health, Info, Problem, Request, Stats
+from .service import IngestService
+
+MAX_BODY_BYTES = 64 << 20
+"""Of a request. All of it is in memory, several times over."""
+log = logging.getLogger(__name__)
+
+
+class _BoundedRequest(JsonRequest):
+    """A request that ends when it gets too long."""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body."""
+        size = 0
+        async for part in super().stream():
+            size += len(part)
+            if size > MAX_BODY_BYTES:
+                raise HTTPException(413, f"The body is longer than {MAX_BODY_BYTES} bytes; send fewer chunks at once")
+            yield part
+
+
+class _BoundedRoute(JsonRoute):
+    request_class = _BoundedRequest
+
+
+def create_app(service: IngestService) -> FastAPI:
+    """Return the application over a service, which it closes at its end."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.close()
+
+    app = FastAPI(
+        title="Shardwise ingestion",
+        summary="Chunks of text to codes, vectors and rows.",
+        version=version("shardwise"),
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    install_refusals(app)
+
+    @app.exception_handler(WorkError)
+    async def store_failed(request: HttpRequest, error: WorkError) -> Response:
+        # One line instead of a traceback: it is the store that is ill, not this code.
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+        return JSONResponse({"detail": str(error)}, status_code=503)
+
+    app.include_router(_routes(service))
+    return app
+
+
+def _routes(service: IngestService) -> APIRouter:
+    router = APIRouter(route_class=_BoundedRoute)
+    unavailable: dict[int | str, dict[str, Any]] = {
+        503: {"model": Problem, "description": "The store can't be used now. Nothing was written: send it again."}
+    }
+    too_long: dict[int | str, dict[str, Any]] = {
+        413: {"model": Problem, "description": f"The body is longer than {MAX_BODY_BYTES} bytes."}
+    }
+
+    @router.get("/", response_model=Info)
+    async def info() -> Response:
+        """What is in force."""
+        return answer(service.info())
+
+    @router.post("/ingest", response_model=Answer, responses=unavailable | too_long)
+    async def ingest(body: Request) -> Response:
+        """Turn chunks into rows. A chunk that fails has `success` false and costs none of the others.
+
+        Chunks that are rows already are not worked again, so a request may be repeated.
+        """
+        try:
+            return answer(await service.ingest(body))
+        except asyncio.CancelledError:
+            # By the server, whose time for its end is over.
+            raise HTTPException(503, "The service ended before this request did; send it again") from None
+
+    @router.get("/health", response_model=Health)
+    async def health() -> Response:
+        """How the store, the embedding model and the LLM are; always 200."""
+        return answer(await service.health())
+
+    @router.get("/stats", response_model=Stats, responses=unavailable)
+    async def stats() -> Response:
+        """How many chunks there were so far, those before a restart included."""
+        return answer(await service.stats())
+
+    return router

@@ -1,0 +1,1 @@
+"""What our HTTP servers have in common: how they listen and end, read JSON, take settings and watch a store."""
