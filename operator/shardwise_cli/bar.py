@@ -1,4 +1,4 @@
-"""The progress bar of a run: samples or steps, rate, time left, errors or losses, on standard error."""
+"""The progress bar of a run: samples, chunks or steps, rate, time left, errors or losses, on standard error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Never
 
 from tqdm import tqdm
 
-from shardwise_api.runs import Run, is_gang, sweep_of
+from shardwise_api.runs import IngestRun, Run, is_gang, sweep_of
 from shardwise_api.status import ConditionType, Failure, RunStatus
 
 from .figures import figures
@@ -26,7 +26,7 @@ class ProgressBar:
         terminal = sys.stderr.isatty()
         self._bar: tqdm[Never] = tqdm(
             desc=self._label,
-            unit=" steps" if self._ranks or self._seeds else " samples",
+            unit=f" {_items_of(run)}",
             unit_scale=False,
             file=sys.stderr,
             dynamic_ncols=terminal,
@@ -65,6 +65,12 @@ class ProgressBar:
             return {**learned, "ranks": f"{shards.active}/{shards.total}"}
         done = f"{shards.succeeded}/{shards.total}"
         return {**learned, "seeds": done} if self._seeds else {"errors": status.items.failed, "shards": done}
+
+
+def _items_of(run: Run) -> str:
+    if isinstance(run, IngestRun):
+        return "chunks"
+    return "steps" if is_gang(run) or sweep_of(run) is not None else "samples"
 
 
 def _waiting(status: RunStatus) -> str:

@@ -18,14 +18,14 @@ from images.load import load
 from images.settings import archives_folder
 from images.sources import NAMES, REPOSITORY, Image, image
 
-from tests.support import mongo_image, mongo_server
+from tests.support import mongo_image, mongo_server, postgres_image
 from tests.support.kube import Cluster
 from tests.support.require import missing
 
 _GIVEN = "SHARDWISE_TEST_IMAGES"
 _HOW_TO_GET = (
     f"Run as root on Debian with our own cluster or with kind, or set {_GIVEN} to a JSON object of name: full name of"
-    f" images that your cluster can pull: {', '.join((*NAMES, 'mongo'))}."
+    f" images that your cluster can pull: {', '.join((*NAMES, 'mongo', 'postgresql'))}."
 )
 
 
@@ -35,7 +35,7 @@ def built_images() -> Iterator[dict[str, Built]]:
     with ExitStack() as stack:
         try:
             with alone():
-                built = build([*map(for_tests, NAMES), mongo_image.image()])
+                built = build([*map(for_tests, NAMES), mongo_image.image(), postgres_image.image()])
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=archives_folder(), prefix="tests-")))
                 kept = {name: replace(one, archive=folder / one.archive.name) for name, one in built.items()}
                 for name, one in built.items():
@@ -48,7 +48,7 @@ def built_images() -> Iterator[dict[str, Built]]:
 
 @pytest.fixture(scope="session")
 def images(cluster: Cluster, request: pytest.FixtureRequest) -> dict[str, str]:
-    """Name -> full name of each image, ready for pods of the cluster: operator, worker, kato-server and mongo."""
+    """Name -> full name of each image, ready for pods: operator, worker, kato-server, mongo, postgresql."""
     if given := os.environ.get(_GIVEN):
         return {str(name): str(ref) for name, ref in json.loads(given).items()}
     built: dict[str, Built] = request.getfixturevalue("built_images")

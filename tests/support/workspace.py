@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shardwise_api.runs import KINDS
 from shardwise_api.status import ConditionType, RunStatus
 from tests.support.cli import BASE
 from tests.support.expected import CORPUS
@@ -78,7 +79,7 @@ class Workspace:
     def apply(self, manifest: dict[str, Any]) -> Submitted:
         """Apply a manifest as it is."""
         self.cluster.apply(manifest)
-        return Submitted(cluster=self.cluster, name=manifest["metadata"]["name"])
+        return Submitted(cluster=self.cluster, name=manifest["metadata"]["name"], kind=manifest["kind"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +88,12 @@ class Submitted:
 
     cluster: Cluster
     name: str
+    kind: str = "TrainingRun"
 
     @property
     def body(self) -> dict[str, Any]:
         """The resource as it is now."""
-        found: dict[str, Any] = self.cluster.get("trun", self.name)
+        found: dict[str, Any] = self.cluster.get(self._resource, self.name)
         return found
 
     @property
@@ -103,7 +105,9 @@ class Submitted:
         """Change the spec as `kubectl patch` does."""
         import json
 
-        self.cluster.kubectl("patch", "trun", self.name, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+        self.cluster.kubectl(
+            "patch", self._resource, self.name, "--type=merge", f"--patch={json.dumps({'spec': spec})}"
+        )
 
     def until(self, probe: Callable[[RunStatus], Any], *, seconds: float = RUN_SECONDS, what: str = "") -> RunStatus:
         """Return the first status that the probe likes; a run that ends before fails at once."""
@@ -149,7 +153,11 @@ class Submitted:
     def events(self) -> list[dict[str, Any]]:
         """Return the Events that regard the run."""
         found = self.cluster.get("events", f"--field-selector=involvedObject.name={self.name}")["items"]
-        return [event for event in found if event["involvedObject"]["kind"] == "TrainingRun"]
+        return [event for event in found if event["involvedObject"]["kind"] == self.kind]
+
+    @property
+    def _resource(self) -> str:
+        return KINDS[self.kind].plural
 
     def _pods_said(self) -> str:
         return "\n".join(
@@ -206,7 +214,8 @@ def _persistent(name: str, folder: Path, *, namespace: str, claim: str) -> dict[
         "metadata": {"name": name},
         "spec": {
             "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
-            "capacity": {"storage": "1Gi"},
+            # As much as any claim asks for; nobody counts what is in a folder.
+            "capacity": {"storage": "10Gi"},
             "hostPath": {"path": str(folder), "type": "Directory"},
             "claimRef": {"namespace": namespace, "name": claim},
         },

@@ -63,9 +63,11 @@ def test_paths_of_a_laptop_are_found_in_every_field() -> None:
         "spec.engine.kato.tokenizer.file",
         "spec.engine.kato.store.uri",
     ]
-    assert [problem.path for problem in relative_paths(_run(manifests.INGEST))] == [
+    model = "embedding={backend: sentence-transformers, model: ./model}"
+    assert [problem.path for problem in relative_paths(_run(manifests.INGEST, model))] == [
         "spec.source.files.uris[0]",
         "spec.store.uri",
+        "spec.embedding.model",
     ]
 
 
@@ -74,6 +76,7 @@ def test_absolute_paths_uris_and_hub_names_are_a_clusters_too() -> None:
 
     assert relative_paths(_run()) == relative_paths(_run(PORTABLE, hub)) == relative_paths(_run(INGEST)) == []
     assert relative_paths(_run(PORTABLE, "engine.kato.store.uri=sqlite:////data/p.db")) == []
+    assert relative_paths(_run(INGEST, "embedding={backend: sentence-transformers, model: org/name}")) == []
 
 
 def test_folders_without_a_volume_and_localhost_are_warned_of() -> None:
@@ -85,6 +88,18 @@ def test_folders_without_a_volume_and_localhost_are_warned_of() -> None:
     ]
     rest = _run(manifests.REST)
     assert [problem.path for problem in warnings(rest)] == ["spec.engine.kato.server.url"]
+    ingestion = _run(
+        INGEST,
+        "store.uri='postgresql://localhost/chunks'",
+        "tmd={backend: ollama, url: 'http://127.0.0.1:11434', model: m}",
+        "embedding={backend: sentence-transformers, model: /model}",
+        "worker={volumeMounts: [{name: data, mountPath: /data}]}",
+    )
+    assert [problem.path for problem in warnings(ingestion)] == [
+        "spec.embedding.model",
+        "spec.tmd.url",
+        "spec.store.uri",
+    ]
 
 
 def test_render_shows_each_child_once_in_the_order_of_the_steps() -> None:

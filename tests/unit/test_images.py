@@ -148,7 +148,7 @@ def test_settings_reach_a_dockerfile_as_secrets_only(dockerfile: Path) -> None:
     # pip and uv go to an index unless told not to.
     installing = [text for word, text in instructions if word == "RUN" and " install " in text]
     fetching = [text for text in installing if "--offline" not in text]
-    assert len(fetching) == 2
+    assert len(fetching) >= 2
     assert all("type=secret,id=settings" in text and "type=secret,id=certificates" in text for text in fetching)
     assert [text for word, text in instructions if word in ("ARG", "ENV", "LABEL") and _SETTINGS.search(text)] == []
 

@@ -14,6 +14,7 @@ from shardwise_api.rules import Problem
 from shardwise_api.runs import IngestRun, Run
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - recognised, not bound
+_FOLDERS = ("./", "../", "/")
 _WAY_OUT = "give an absolute path on a mounted volume (worker.volumes, worker.volumeMounts) or a URI"
 
 
@@ -66,6 +67,10 @@ def _values(run: Run) -> Iterator[tuple[str, str]]:
         yield from ((f"spec.source.files.uris[{n}]", uri) for n, uri in enumerate(run.spec.source.files.uris))
         if run.spec.store.uri is not None:
             yield "spec.store.uri", run.spec.store.uri
+        model = run.spec.embedding.model
+        # As with a dataset below: anything else may be a name.
+        if model is not None and model.startswith(_FOLDERS):
+            yield "spec.embedding.model", model
         return
     kato = run.spec.engine.kato
     if kato is None:
@@ -75,7 +80,7 @@ def _values(run: Run) -> Iterator[tuple[str, str]]:
         yield from ((f"{at}.dataset.files.uris[{n}]", uri) for n, uri in enumerate(kato.dataset.files.uris))
     hub = kato.dataset.hub
     # Anything else may be a name on the hub, which looks like a relative path.
-    if hub is not None and hub.path.startswith(("./", "../", "/")):
+    if hub is not None and hub.path.startswith(_FOLDERS):
         yield f"{at}.dataset.hub.path", hub.path
     if kato.tokenizer.file is not None:
         yield f"{at}.tokenizer.file", kato.tokenizer.file
@@ -87,6 +92,8 @@ def _urls(run: Run) -> Iterator[tuple[str, str]]:
     if isinstance(run, IngestRun):
         if run.spec.tmd.url is not None:
             yield "spec.tmd.url", run.spec.tmd.url
+        if (run.spec.store.uri or "").startswith("postgres"):
+            yield "spec.store.uri", run.spec.store.uri or ""
         return
     kato = run.spec.engine.kato
     if kato is not None and kato.server is not None:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from shardwise_api import indexes
-from shardwise_api.runs import Run, is_gang
+from shardwise_api.runs import IngestRun, Run, is_gang
 from shardwise_api.status import ConditionType, ItemStatus, Phase, Progress, RunStatus, ShardStatus
 from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunResult, Step
 
+from . import ingestion
 from .conditions import set_condition
 from .observed import JobState, Observed
 from .training import are_awaited, awaited_ranks, counting, live, speed
@@ -26,7 +27,9 @@ def describe(
     _shards(run, status, observed)
     _items(run, status, observed, prepared, result)
     _progress(run, status, observed)
-    if result is None:
+    if result is None and isinstance(run, IngestRun):
+        ingestion.live(status, observed)
+    elif result is None:
         live(run, status, observed)
     _failures(status, observed)
     if observed.job_ref is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -56,6 +57,8 @@ class Call:
     stream: bool
     in_flight: int
     """Calls the server had at this moment, this one included."""
+    at: float = field(default_factory=time.time)
+    """When it came, in seconds since 1970."""
     fault: str | None = None
     outcome: str = "open"
     """done, an HTTP status, dropped, cut, abandoned (the client left); open while it lasts."""
