@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test test-unit test-e2e test-sentence-transformers verify format generate bench-kato bench-operator bench-difflogic images images-load clean
+.PHONY: help setup demo test test-unit test-e2e test-sentence-transformers verify format generate bench-kato bench-operator bench-difflogic bench-ingest images images-load clean
 .PHONY: cluster-up cluster-down cluster-status cluster-kubeconfig kind-up kind-down
 
 help: ## Show this list
@@ -56,6 +56,9 @@ bench-operator: $(VENV)/.dev ## Run 1,000 shards on fake nodes and measure the o
 
 bench-difflogic: $(VENV)/.bench ## Compare a DiffLogic training step with JAX's, and ranks; JSON on standard output
 	@$(BIN)/python -m benchmarks.difflogic
+
+bench-ingest: $(VENV)/.dev ## Compare ways to ingest: LLM, rows, vectors, pipeline, shards; JSON on standard output
+	@$(BIN)/python -m benchmarks.ingest
 
 images: $(VENV)/.dev ## Build the images of operator, worker and KATO server with docker or buildah
 	@$(BIN)/python -m images build
