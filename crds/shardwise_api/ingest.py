@@ -46,6 +46,13 @@ class TmdBackendKind(StrEnum):
     CLIENT = "client"
 
 
+class OnTmdFailure(StrEnum):
+    """What becomes of a chunk without codes."""
+
+    FAIL = "Fail"
+    EMBEDDED = "Embedded"
+
+
 class Tmd(ApiModel):
     """TMD codes: domain, task, modifier."""
 
@@ -59,6 +66,12 @@ class Tmd(ApiModel):
     model: str | None = Field(default=None, min_length=1, description="The language model's name there.")
     timeout_seconds: int = Field(default=60, ge=1, le=3600, description="For one answer.")
     retries: int = Field(default=3, ge=0, le=100, description="Further tries of a question, for each cause.")
+    on_tmd_failure: OnTmdFailure = Field(
+        default=OnTmdFailure.FAIL,
+        description="Of a chunk that the language model, asked and asked again, gives no codes. Fail: it is a failed "
+        "item; Embedded: it gets those of backend embedded, and its row says so. A server that can't be reached is "
+        "neither's reason: the shard is tried again.",
+    )
 
     rules: ClassVar = (
         Rule(
@@ -70,6 +83,12 @@ class Tmd(ApiModel):
             expression="self.backend == 'ollama' || (!has(self.url) && !has(self.model))",
             message="url and model are of backend ollama; this one asks no server",
             field="backend",
+        ),
+        Rule(
+            expression="self.backend == 'ollama' || self.onTmdFailure == 'Fail'",
+            message="Embedded is of backend ollama; backend embedded itself takes the codes that chunks bring, and "
+            "gives the others theirs",
+            field="onTmdFailure",
         ),
     )
 

@@ -48,14 +48,13 @@ def chunks(count: int) -> list[dict[str, Any]]:
     return [chunk(number) for number in range(count)]
 
 
-def digest_of(made: Iterable[Mapping[str, Any]], *, embed_model: str = "onnx:tiny@1") -> str:
+def digest_of(made: Iterable[Mapping[str, Any]], *, embed_model: str = "onnx:tiny@1", dataset: str = DATASET) -> str:
     """Return the digest of the rows of some chunks, with the codes that the tests' Ollama gives them."""
     keys = []
     for each in made:
         text = each["text"]
-        own = cpe_id(
-            dataset_source=DATASET, document=each["source_document"], chunk_index=each["chunk_index"], text=text
-        )
+        document = each.get("document_id") or each["source_document"]
+        own = cpe_id(dataset_source=dataset, document=document, chunk_index=each["chunk_index"], text=text)
         keys.append(
             RowKey(
                 cpe_id=own,

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from shardwise_api.manifest import parse_manifest
-from shardwise_api.runs import Run, TrainingRun, TrainingRunSpec
+from shardwise_api.runs import IngestRun, Run, TrainingRun, TrainingRunSpec
 from shardwise_api.status import ConditionType, Phase
 from shardwise_api.wire import ExitCode
 from shardwise_cli.cluster.portable import warnings
@@ -311,6 +311,22 @@ def test_the_clusters_example_runs_on_a_cluster_and_waits_for_its_text() -> None
 
     assert unfit(run) == []
     assert run.spec.suspend
+
+
+def test_the_clusters_ingestion_runs_beside_the_stack_and_comes_to_the_rows_of_the_local_one() -> None:
+    claim, loader, manifest = yaml.safe_load_all(read("examples/cluster-ingest.yaml"))
+    run = parse_manifest(yaml.safe_dump(manifest), name="cluster-ingest")
+    local = parse_manifest(read("examples/ingest-pydocs.yaml"), name="ingest-pydocs")
+    assert isinstance(run, IngestRun)
+    assert isinstance(local, IngestRun)
+
+    assert unfit(run) == []
+    assert run.spec.suspend
+    assert (run.spec.dataset_source, run.spec.dedup, run.spec.embedding, run.spec.source.files.format) == (
+        local.spec.dataset_source, local.spec.dedup, local.spec.embedding, local.spec.source.files.format,
+    )  # fmt: skip
+    volumes = [*loader["spec"]["volumes"], *manifest["spec"]["worker"]["volumes"]]
+    assert {volume["persistentVolumeClaim"]["claimName"] for volume in volumes} == {claim["metadata"]["name"]}
 
 
 def test_the_clusters_example_learns_what_the_demo_learns() -> None:

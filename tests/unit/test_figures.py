@@ -94,11 +94,15 @@ class TestBar:
             bar.show(run.status)
         assert "20/100" in capsys.readouterr().err
 
-    def test_of_another_run_is_as_it_was(self, capsys: pytest.CaptureFixture[str]) -> None:
-        run = manifests.parse(manifests.KATO)
+    @pytest.mark.parametrize(("manifest", "unit"), [(manifests.KATO, "samples/s"), (manifests.INGEST, "chunks/s")])
+    def test_counts_the_items_of_a_run_by_their_name(
+        self, manifest: str, unit: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = manifests.parse(manifest)
         run.status = RunStatus(phase=Phase.RUNNING, items=ItemStatus(total=10, done=5, failed=1))
         shown = self._shown(run, capsys)
         assert "6/10" in shown
+        assert unit in shown
         assert "errors=1, shards=0/0" in shown
 
 

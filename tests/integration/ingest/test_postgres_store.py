@@ -154,6 +154,20 @@ def test_a_database_that_can_not_hold_every_text_is_refused(postgres: PostgresSe
     store.close()
 
 
+def test_text_and_codes_are_parts_of_the_fused_vector_for_programs_that_read_the_tables(
+    postgres: PostgresServer, uri: str, store: RowStore
+) -> None:
+    made = rows(range(3))
+    store.commit_block(rows=made, record=record(run=new_run(), chunks=3))
+    parts = "fused_vec[:8] = concept_vec, fused_vec[9:] = tmd_dense, concept_vec::text, tmd_dense::text"
+    for one in made:
+        found = postgres.execute(f"SELECT {parts} FROM cpe_vectors WHERE cpe_id='{one.cpe_id}'", uri=uri)
+        ((same_text, same_codes, text, codes),) = found
+        assert (same_text, same_codes) == (True, True)
+        for shown, wanted in ((text, one.concept_vec), (codes, one.codes.dense())):
+            assert [float(number) for number in str(shown).strip("{}").split(",")] == pytest.approx(wanted.tolist())
+
+
 def test_a_text_with_nul_takes_its_block_back(store: RowStore) -> None:
     run = new_run()
     with pytest.raises(StoreError):

@@ -43,6 +43,13 @@ def test_vectors_are_of_its_type_and_other_programs_can_compare_them(server: Pos
         "concept_vec": "vector(8)",
         "tmd_dense": "vector(16)",
     }
+    parts = [
+        "subvector(fused_vec, 1, 8) = concept_vec",
+        "subvector(fused_vec, 9, 16) = tmd_dense",
+        f"tmd_dense::real[] = ARRAY{made[7].codes.dense().tolist()}::real[]",
+    ]
+    (found,) = server.execute(f"SELECT {', '.join(parts)} FROM cpe_vectors WHERE cpe_id='{made[7].cpe_id}'", uri=uri)
+    assert found == (True, True, True)
     nearest = (
         "SELECT other.cpe_id::text FROM cpe_vectors one, cpe_vectors other "
         f"WHERE one.cpe_id='{made[7].cpe_id}' ORDER BY one.fused_vec <=> other.fused_vec LIMIT 1"

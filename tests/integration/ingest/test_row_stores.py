@@ -17,7 +17,7 @@ import pytest
 from shardwise_api.wire import ExitCode
 from shardwise_jobs.engines.ingest.codes import Codes
 from shardwise_jobs.engines.ingest.stores import Counts, Row, RowStore, StoreError, VectorModel, open_store
-from shardwise_jobs.engines.ingest.stores.base import StoreMismatch
+from shardwise_jobs.engines.ingest.stores.base import NeverPrepared, StoreMismatch
 from tests.support.rows import DATASET, MODEL, digests, digests_of, new_run, record, row, rows
 
 
@@ -136,6 +136,13 @@ def test_rows_are_found_by_the_ids_of_their_vectors(store: RowStore) -> None:
     assert store.found(faiss_ids=[]) == {}
 
 
+def test_a_store_says_which_of_many_ids_are_rows(store: RowStore) -> None:
+    made = rows(range(1_203))
+    store.commit_block(rows=made[::2], record=record(run=new_run(), chunks=602))
+    assert store.known(cpe_ids=[one.cpe_id for one in made]) == {one.cpe_id for one in made[::2]}
+    assert store.known(cpe_ids=[made[1].cpe_id]) == store.known(cpe_ids=[]) == set()
+
+
 def test_a_block_handed_in_twice_is_there_once(store: RowStore) -> None:
     made, row_of_ledger = rows(range(4)), record(run=new_run(), shard=2, block=3, chunks=4)
     assert store.commit_block(rows=made, record=row_of_ledger) == 4
@@ -237,7 +244,7 @@ def test_a_store_of_another_model_is_refused_with_both_names(home: Home, store: 
 
 def test_a_store_that_was_never_prepared_says_so(home: Home) -> None:
     fresh = home.open()
-    with pytest.raises(StoreMismatch, match="never prepared"):
+    with pytest.raises(NeverPrepared, match="never prepared"):
         fresh.check()
     fresh.close()
 

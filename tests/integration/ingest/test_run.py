@@ -129,6 +129,8 @@ def test_the_weight_of_codes_is_the_indexs_and_changes_no_row(model: Path, tmp_p
     assert light["digest"] == plain["digest"]
     assert light["vectorDigest"] == plain["vectorDigest"]
     assert light["index_manifest"] != plain["index_manifest"]
+    manifests = [json.loads((tmp_path / name / "output" / MANIFEST_FILE).read_text()) for name in "12"]
+    assert [manifest["tmd_weight"] for manifest in manifests] == [1.0, 0.25]
 
 
 def test_an_index_of_inverted_lists_is_built_when_asked_for(model: Path, tmp_path: Path) -> None:
@@ -136,86 +138,6 @@ def test_an_index_of_inverted_lists_is_built_when_asked_for(model: Path, tmp_pat
     assert run.run()["ntotal"] == 90
     manifest = json.loads((run.output / MANIFEST_FILE).read_text())
     assert (manifest["kind"], manifest["nlist"], manifest["dataset"]) == ("IVF", 2, "tests")
-
-
-# An LLM that fails
-
-
-def test_an_unusable_answer_fails_the_run_with_the_items_reason_and_leaves_its_block_to_do(
-    model: Path, llm: OllamaProcess, tmp_path: Path
-) -> None:
-    made = chunks(20)
-    run = Ingestion(
-        folder=tmp_path, model=model, chunks=made, url=llm.url, changes=("spec.sharding.shards=1", "spec.blockSize=4")
-    )
-    assert run.prepare().code == 0
-    llm.script(Fault(kind="words", text="I am only a model.", contains="Chunk 9 ", times=None))
-    ended = run.work()
-    assert ended.code == ExitCode.BAD_CONFIGURATION
-    assert ended.failure.reason == "TooManyFailedItems"
-    assert "item 9: tmd: tinyllama:1.1b: the answer holds neither" in ended.failure.message
-    assert run.blocks() == {(0, 0), (0, 1)}
-    # With the model mended the same run goes on.
-    llm.reset()
-    assert run.run()["digest"] == digest_of(made)
-
-
-def test_a_failure_that_is_tolerated_is_counted_listed_and_no_row(
-    model: Path, llm: OllamaProcess, tmp_path: Path
-) -> None:
-    made = chunks(20)
-    run = Ingestion(
-        folder=tmp_path, model=model, chunks=made, url=llm.url, changes=("spec.items.maxFailedFraction=0.1",)
-    )
-    assert run.prepare().code == 0
-    llm.script(Fault(kind="words", text='{"domain":16,"task":0,"modifier":0}', contains="Chunk 9 ", times=None))
-    summary = run.run()
-    assert (summary["rows"], summary["ntotal"], summary["failed"], summary["inserted"]) == (19, 19, 1, 19)
-    assert summary["failures"][0]["item"] == 9
-    assert "domain 16 is not within 0 to 15" in summary["failures"][0]["reason"]
-    assert summary["digest"] == digest_of(each for number, each in enumerate(made) if number != 9)
-
-
-@pytest.mark.parametrize(
-    ("fault", "code", "reason", "said"),
-    [
-        (Fault(kind="status", status=503, times=None), ExitCode.FAILED, "Unavailable", "answered 503"),
-        (Fault(kind="drop", times=None), ExitCode.FAILED, "Unavailable", "the connection broke"),
-        (Fault(kind="status", status=401, times=None), ExitCode.BAD_CONFIGURATION, "InvalidSpec", "answered 401"),
-        (Fault(kind="hold", times=None), ExitCode.FAILED, "Unavailable", "no answer within 1 s (2 tries)"),
-    ],
-    ids=["busy", "gone", "refusing", "slow"],
-)
-def test_an_llm_that_is_out_fails_the_shard_and_no_chunk(
-    model: Path, llm: OllamaProcess, tmp_path: Path, fault: Fault, code: int, reason: str, said: str
-) -> None:
-    run = Ingestion(
-        folder=tmp_path,
-        model=model,
-        chunks=chunks(8),
-        url=llm.url,
-        changes=("spec.sharding.shards=1", "spec.items.maxFailedFraction=1", "spec.tmd.timeoutSeconds=1"),
-    )
-    assert run.prepare().code == 0
-    llm.script(fault)
-    ended = run.work()
-    assert (ended.code, ended.failure.reason) == (code, reason)
-    assert said in ended.failure.message
-    assert ended.failure.message.startswith("spec.tmd")
-    assert run.blocks() == set()
-    assert run.counts() == Counts(entries=0, vectors=0)
-
-
-def test_a_fault_that_passes_leaves_no_trace(model: Path, llm: OllamaProcess, tmp_path: Path) -> None:
-    run = Ingestion(folder=tmp_path, model=model, chunks=chunks(20), url=llm.url)
-    assert run.prepare().code == 0
-    llm.script(
-        Fault(kind="status", status=500, after=2),
-        Fault(kind="drop", after=4),
-        Fault(kind="cut", after=6),
-        Fault(kind="words", text="hm", after=8),
-    )
-    assert run.run()["digest"] == digest_of(chunks(20))
 
 
 # Before the work

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_jobs.engines.ingest.identifiers import Dedup, chunk_sha256, cpe_id, faiss_id
+from shardwise_api.ingest import Dedup
+from shardwise_jobs.engines.ingest.identifiers import chunk_sha256, cpe_id, faiss_id
 
 TEXT = "DNA replication copies genetic information."
 

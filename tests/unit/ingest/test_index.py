@@ -27,12 +27,15 @@ def _ordered(made: Sequence[Row]) -> list[Row]:
     return sorted(made, key=lambda one: one.cpe_id.bytes)
 
 
-def _build(made: Sequence[Row], *, kind: IndexKind = IndexKind.FLAT, count: int | None = None) -> VectorIndex:
+def _build(
+    made: Sequence[Row], *, kind: IndexKind = IndexKind.FLAT, count: int | None = None, tmd_weight: float = 1.0
+) -> VectorIndex:
     return VectorIndex.build(
         stored(made),
         count=len(made) if count is None else count,
         dimension=FUSED,
         kind=kind,
+        tmd_weight=tmd_weight,
         model=MODEL.name,
         dataset="tests",
     )
@@ -77,6 +80,29 @@ def test_without_codes_the_text_alone_is_compared(kind: IndexKind) -> None:
     assert hits[0].faiss_id == near.faiss_id
     cosines = {one.faiss_id: float(one.concept_vec @ near.concept_vec) for one in (near, *others)}
     assert {hit.faiss_id: hit.score for hit in hits} == pytest.approx(cosines, abs=1e-5)
+
+
+@KINDS
+@pytest.mark.parametrize("weight", [0.25, 4.0])
+def test_a_question_with_codes_is_weighed_as_the_index_is(kind: IndexKind, weight: float, tmp_path: Path) -> None:
+    made = _ordered(rows(range(120)))
+    _content(_build(made, kind=kind, tmd_weight=weight), tmp_path)
+    index = VectorIndex.read(tmp_path.as_uri())
+    assert index.manifest.tmd_weight == weight
+    for one in made[:20]:
+        best = index.search(one.concept_vec, k=1, codes=one.codes)[0]
+        assert best.faiss_id == one.faiss_id
+        assert best.score == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_weight_says_whether_text_or_codes_lead_to_a_row() -> None:
+    asked = row(1)
+    by_text = row(2, concept_vec=asked.concept_vec, codes=Codes(0, 0, 0))
+    by_codes = row(3, concept_vec=-asked.concept_vec, codes=Codes(15, 31, 63))
+    for weight, nearest in ((0.0, by_text), (0.1, by_text), (10.0, by_codes)):
+        index = _build(_ordered([by_text, by_codes]), tmd_weight=weight)
+        assert index.search(asked.concept_vec, k=1, codes=Codes(15, 31, 63))[0].faiss_id == nearest.faiss_id
+        assert index.search(asked.concept_vec, k=1)[0].faiss_id == by_text.faiss_id
 
 
 def test_more_than_there_are_is_all_there_are() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shardwise_api.ingest import OnTmdFailure
 from shardwise_api.manifest import resolve_paths
 from shardwise_api.runs import IngestRun
 from tests.support.manifests import INGEST, complaints, parse
@@ -25,6 +26,19 @@ def test_a_server_for_a_backend_that_asks_none_is_refused_instead_of_ignored() -
     assert complaints(INGEST, "tmd.url=http://ollama:11434") == [
         "spec.tmd.backend: url and model are of backend ollama; this one asks no server"
     ]
+
+
+def test_what_becomes_of_an_llms_failures_is_fail_unless_said_and_nothing_of_a_backend_that_asks_none() -> None:
+    run = parse(INGEST)
+    assert isinstance(run, IngestRun)
+    assert run.spec.tmd.on_tmd_failure is OnTmdFailure.FAIL
+    ollama = "tmd={backend: ollama, url: 'http://ollama:11434', model: tiny, onTmdFailure: Embedded}"
+    asked = parse(INGEST, ollama)
+    assert isinstance(asked, IngestRun)
+    assert asked.spec.tmd.on_tmd_failure is OnTmdFailure.EMBEDDED
+    for backend in ("embedded", "client"):
+        (said,) = complaints(INGEST, f"tmd={{backend: {backend}, onTmdFailure: Embedded}}")
+        assert said.startswith("spec.tmd.onTmdFailure: Embedded is of backend ollama")
 
 
 def test_an_embedding_model_goes_with_the_library_that_loads_it() -> None:

@@ -242,7 +242,9 @@ def test_a_chunk_that_is_a_row_already_is_neither_asked_for_nor_embedded(store: 
     work = Work(store)
     asyncio.run(work.run([Block(number=7, entries=blocks_of("abc", size=3)[0].entries)]))
     assert work.answers.asked == work.embeds.texts == ["c"]
-    assert (work.committed[0].chunks, work.ledger[-1].inserted, work.ledger[-1].deduplicated) == (3, 1, 2)
+    assert (work.ledger[-1].chunks, work.ledger[-1].inserted, work.ledger[-1].deduplicated) == (3, 1, 2)
+    # Whoever watches is told the same.
+    assert (work.committed[0].inserted, work.committed[0].deduplicated) == (1, 2)
 
 
 def test_a_duplicate_is_counted_and_not_worked(store: RowStore) -> None:
@@ -277,6 +279,7 @@ def test_times_of_the_phases_are_in_the_ledger(store: RowStore) -> None:
 def test_codes_that_are_made_of_the_vectors_embed_each_text_once_and_own_codes_win() -> None:
     embeds = Embeds()
     backend = EmbeddedTmd(embeds)
+    backend.codes_of_vectors(embeds.embed(["what makes it embed its labels"]))
     embeds.texts.clear()
     chunks = [Chunk(text="a"), Chunk(text="b", domain_code=9, task_code=8, modifier_code=7), Chunk(text="unspeakable")]
 
@@ -294,3 +297,53 @@ def test_codes_that_are_made_of_the_vectors_embed_each_text_once_and_own_codes_w
     assert one.answer == backend.codes_of_vectors(embeds.embed(["a"]))[0]
     assert (two.answer.codes, two.answer.backend) == (Codes(9, 8, 7), "client-provided")
     assert three == Failed(reason="embedding: no words for it")
+
+
+def test_a_text_that_gets_no_codes_has_those_of_its_vector_instead_when_that_is_asked_for() -> None:
+    embeds, answers = Embeds(), Answers(failures={"b": FailureCause.TEXT, "unspeakable": FailureCause.TEXT})
+    fallback = EmbeddedTmd(embeds)
+
+    async def story() -> list[Made | Failed]:
+        stages = Stages(embedder=embeds, backend=answers, fallback=fallback)
+        made = await stages.made_of([Chunk(text="a"), Chunk(text="b"), Chunk(text="unspeakable")])
+        await stages.close()
+        return made
+
+    one, two, three = asyncio.run(story())
+    assert isinstance(one, Made)
+    assert isinstance(two, Made)
+    assert one.answer == TmdAnswer(codes=Codes(1, 2, 3), confidence=None, backend="test")
+    assert two.answer == fallback.codes_of_vectors(embeds.embed(["b"]))[0]
+    assert (two.answer.backend, two.answer.confidence is None) == ("embedded-v1:test:four", False)
+    assert three == Failed(reason="tmd: no codes for unspeakable")
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"), [(FailureCause.UNAVAILABLE, Unavailable), (FailureCause.REFUSED, BadConfiguration)]
+)
+def test_a_server_that_is_not_to_be_had_is_nobodys_reason_for_other_codes(
+    cause: FailureCause, error: type[Exception]
+) -> None:
+    embeds = Embeds()
+
+    async def story() -> None:
+        stages = Stages(embedder=embeds, backend=Answers(failures={"a": cause}), fallback=EmbeddedTmd(embeds))
+        try:
+            await stages.made_of([Chunk(text="a")])
+        finally:
+            await stages.close()
+
+    with pytest.raises(error, match="no codes for a"):
+        asyncio.run(story())
+
+
+def test_labels_are_not_embedded_for_texts_that_all_have_codes() -> None:
+    embeds = Embeds()
+
+    async def story() -> None:
+        stages = Stages(embedder=embeds, backend=Answers(), fallback=EmbeddedTmd(embeds))
+        await stages.made_of([Chunk(text="a")])
+        await stages.close()
+
+    asyncio.run(story())
+    assert embeds.texts == ["a"]

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -26,8 +27,10 @@ class WordsEmbedder:
 
     def __init__(self) -> None:
         self.threads: set[int] = set()
+        self.texts: list[str] = []
 
     def embed(self, texts: Sequence[str]) -> Vectors:
+        self.texts += texts
         self.threads.add(threading.get_ident())
         return np.stack([unit(self._one(text)) for text in texts])
 
@@ -105,10 +108,19 @@ def test_no_texts_need_no_model(backend: EmbeddedTmd) -> None:
 
 def test_embedding_leaves_the_event_loop_to_others() -> None:
     embedder = WordsEmbedder()
-    backend = EmbeddedTmd(embedder)
-    embedder.threads.clear()
-    _answers(backend, "a text")
+    _answers(EmbeddedTmd(embedder), "a text")
+    assert embedder.threads
     assert threading.get_ident() not in embedder.threads
+
+
+def test_labels_are_embedded_with_the_first_text_and_once() -> None:
+    embedder = WordsEmbedder()
+    backend = EmbeddedTmd(embedder)
+    assert embedder.texts == []
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(backend.codes_of_vectors, [WordsEmbedder().embed(["a text"])] * 8))
+    assert len(embedder.texts) == sum(map(len, LABELS.values()))
+    assert found == [found[0]] * 8
 
 
 def test_the_fake_keeps_the_interface() -> None:

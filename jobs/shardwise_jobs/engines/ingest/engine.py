@@ -10,7 +10,7 @@ from contextlib import closing
 from pydantic import ValidationError
 
 from shardwise_api.runs import IngestRunSpec
-from shardwise_api.wire import ItemCounts, ItemFailure, PrepareResult, RunResult, ShardResult
+from shardwise_api.wire import ItemCounts, ItemFailure, Metric, PrepareResult, RunResult, ShardResult
 from shardwise_jobs.blocks import blocks
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import BadConfiguration, BadInput
@@ -23,7 +23,7 @@ from .pipeline import Block, Pipeline, Target, ahead_of
 from .source import ChunkFiles, Survey
 from .stages import Stages
 from .stores import BlockRecord, RowStore, VectorModel
-from .stores.base import StoreMismatch
+from .stores.base import NeverPrepared
 
 _MAX_REASON = 200
 _MAX_LISTED = 10
@@ -127,7 +127,8 @@ class IngestEngine:
                 clock = PhaseClock()
                 # Here, since its connections belong to this loop.
                 backend = parts.open_backend(spec, embedder=embedder)
-                stages = Stages(embedder=embedder, backend=backend, clock=clock)
+                fallback = parts.open_fallback(spec, embedder=embedder)
+                stages = Stages(embedder=embedder, backend=backend, fallback=fallback, clock=clock)
                 try:
                     await Pipeline(
                         stages=stages,
@@ -179,14 +180,15 @@ class _Tally:
 
     def report(self, *, last: bool = False) -> None:
         """Send the counts."""
-        self._context.progress.send(self.counts.items, total=self._total, resumed=self._resumed, last=last)
+        figures = [Metric(name=name, value=value) for name, value in self.counts.figures.items()]
+        self._context.progress.send(
+            self.counts.items, total=self._total, resumed=self._resumed, metrics=figures, last=last
+        )
 
 
 def _was_prepared(store: RowStore, *, model: VectorModel) -> bool:
     try:
         store.check(model=model)
-    except StoreMismatch as error:
-        if "never prepared" in str(error):
-            return False
-        raise
+    except NeverPrepared:
+        return False
     return True

@@ -7,10 +7,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from shardwise_api import indexes
 from shardwise_api.runs import IngestRunSpec
@@ -22,8 +19,7 @@ from .codes import DENSE_WIDTH
 from .digests import digest_lines, vectors_digest
 from .index import VectorIndex
 from .ledger import LedgerSum, missing_blocks, require_few_failed
-from .phases import Phase
-from .stores import Counts, RowKey, RowStore, StoredVector
+from .stores import Counts, RowKey, RowStore
 
 SUMMARY_FILE = "summary.json"
 _MAX_LISTED = 10
@@ -48,7 +44,12 @@ def finalize(*, context: Context, spec: IngestRunSpec, store: RowStore) -> RunRe
     _require_complete(store, spec, run=document.uid, total=prepared.items_total)
     done = LedgerSum.of(store.ledger(run=document.uid))
     require_few_failed(
-        failed=done.failed, total=prepared.items_total, spec=spec, reasons=[reason for _, reason in done.failures]
+        failed=done.failed,
+        total=prepared.items_total,
+        spec=spec,
+        reasons=[f"item {item}: {reason}" for item, reason in done.failures],
+        # No shard had too many, so all blocks are committed and this run is over.
+        way_out="the rows of all others stay, and a run of another name works the failed ones alone",
     )
     counts = _counts(store, spec, done)
 
@@ -58,10 +59,11 @@ def finalize(*, context: Context, spec: IngestRunSpec, store: RowStore) -> RunRe
         digest.update(line.encode("utf-8"))
     vector_digest = vectors_digest(store.vectors(dataset=spec.dataset_source))
     index = VectorIndex.build(
-        _weighted(store.vectors(dataset=spec.dataset_source), weight=spec.index.tmd_weight),
+        store.vectors(dataset=spec.dataset_source),
         count=counts.vectors,
         dimension=model.dimension + DENSE_WIDTH,
         kind=spec.index.kind,
+        tmd_weight=spec.index.tmd_weight,
         model=model.name,
         dataset=spec.dataset_source,
     )
@@ -130,29 +132,14 @@ def _counted(keys: Iterator[RowKey], backends: Counter[str]) -> Iterator[RowKey]
         yield key
 
 
-def _weighted(vectors: Iterator[StoredVector], *, weight: float) -> Iterator[StoredVector]:
-    # In the index alone: rows of two runs with other weights are the same rows.
-    if weight == 1:
-        yield from vectors
-        return
-    for vector in vectors:
-        fused = vector.fused.copy()
-        fused[-DENSE_WIDTH:] *= np.float32(weight)
-        yield replace(vector, fused=fused)
-
-
 def _statistics(done: LedgerSum, *, counts: Counts, ntotal: int) -> dict[str, float | None]:
     return {
         "chunks": done.done + done.failed,
         "failed": done.failed,
-        "inserted": done.inserted,
-        "deduplicated": done.deduplicated,
+        **done.figures,
         # The data set's: other runs may have written into it before.
         "rows": counts.entries,
         "ntotal": ntotal,
-        "tmdSeconds": done.seconds(Phase.TMD),
-        "embedSeconds": done.seconds(Phase.EMBED),
-        "writeSeconds": done.seconds(Phase.WRITE),
     }
 
 

@@ -7,20 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from enum import StrEnum
+
+from shardwise_api.ingest import Dedup
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "ingest.shardwise.dev")
 _SEPARATOR = "\x1f"
 _LOW_63_BITS = (1 << 63) - 1
-
-
-class Dedup(StrEnum):
-    """When two chunks of one data set are the same row."""
-
-    POSITION = "position"
-    """Same document, same place in it, same text."""
-    CONTENT = "content"
-    """Same text, wherever it stands."""
 
 
 def chunk_sha256(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shardwise_api.ingest import OnTmdFailure, Tmd
 from shardwise_api.runs import IngestRunSpec
 from shardwise_jobs.identity import RunIdentity
 
@@ -18,8 +19,15 @@ def identity_of(*, spec: IngestRunSpec, survey: Survey, embed_model: str) -> Run
             "spec.source": survey.fingerprint,
             "spec.datasetSource": spec.dataset_source,
             "spec.dedup": str(spec.dedup),
-            "spec.tmd": " ".join([str(spec.tmd.backend), *([spec.tmd.model] if spec.tmd.model else [])]),
+            "spec.tmd": _who_gives_codes(spec.tmd),
             "spec.embedding": embed_model,
             "items": survey.items_total,
         }
     )
+
+
+def _who_gives_codes(tmd: Tmd) -> str:
+    words = [str(tmd.backend), *([tmd.model] if tmd.model else [])]
+    if tmd.on_tmd_failure is OnTmdFailure.EMBEDDED:
+        words.append("else embedded")
+    return " ".join(words)

@@ -50,6 +50,8 @@ class Manifest:
     nlist: int
     """Inverted lists, 0 where there are none."""
     nprobe: int
+    tmd_weight: float
+    """What the codes' numbers were multiplied with, and those of a question have to be."""
     sha256: str
     """Of the index file."""
     ids_sha256: str
@@ -79,9 +81,20 @@ class VectorIndex:
 
     @classmethod
     def build(
-        cls, vectors: Iterable[StoredVector], *, count: int, dimension: int, kind: IndexKind, model: str, dataset: str
+        cls,
+        vectors: Iterable[StoredVector],
+        *,
+        count: int,
+        dimension: int,
+        kind: IndexKind,
+        model: str,
+        dataset: str,
+        tmd_weight: float = 1.0,
     ) -> VectorIndex:
         """Build an index of `count` vectors that come in order of cpe_id. `dimension` is the fused one.
+
+        `tmd_weight` is how much the codes' part counts beside the text's. It is the index's alone: rows of two runs
+        with other weights are the same rows.
 
         Raises:
             IndexFailed: there are more or fewer vectors, two have one id, or the index does not find what went in.
@@ -90,12 +103,12 @@ class VectorIndex:
         nlist = 0 if kind is IndexKind.FLAT else lists_for(count)
         stream = iter(vectors)
         first = list(islice(stream, _TRAINED_ON if nlist else 0))
-        index = _empty(faiss, dimension=dimension, nlist=nlist, sample=first)
+        index = _empty(faiss, dimension=dimension, nlist=nlist, sample=first, tmd_weight=tmd_weight)
         ids = hashlib.sha256()
         seen: set[int] = set()
         sample: list[tuple[int, NDArray[np.float32]]] = []
         for part in _slices(_chain(first, stream)):
-            matrix = unit(_matrix(part, dimension=dimension))
+            matrix = _matrix(part, dimension=dimension, tmd_weight=tmd_weight)
             numbers = np.array([vector.faiss_id for vector in part], dtype=np.int64)
             index.add_with_ids(matrix, numbers)
             ids.update(numbers.astype(">i8").tobytes())
@@ -115,6 +128,7 @@ class VectorIndex:
             dataset=dataset,
             nlist=nlist,
             nprobe=min(_NPROBE, nlist),
+            tmd_weight=tmd_weight,
             sha256=hashlib.sha256(content).hexdigest(),
             ids_sha256=ids.hexdigest(),
         )
@@ -159,8 +173,8 @@ class VectorIndex:
     def search(self, vector: NDArray[np.float32], *, k: int, codes: Codes | None = None) -> list[Hit]:
         """Return the `k` nearest, best first; equals by id. `vector` is a text's.
 
-        With codes, the whole of a row's fused vector is compared. Without, the text's part alone, whatever the row's
-        codes: exact up to 20,000 rows, beyond that among the 20,000 best of the whole.
+        With codes, the whole of a row's fused vector is compared, at the index's weight. Without, the text's part
+        alone, whatever the row's codes: exact up to 20,000 rows, beyond that among the 20,000 best of the whole.
 
         Raises:
             BadConfiguration: the vector is of another width than the index's.
@@ -169,7 +183,7 @@ class VectorIndex:
             expected = self.manifest.dim - DENSE_WIDTH
             raise BadConfiguration(f"{_FIELD}: it has {expected} numbers for a text, the embedding made {len(vector)}")
         tail = np.zeros(DENSE_WIDTH, dtype=np.float32) if codes is None else codes.dense()
-        query = unit(np.concatenate([vector, tail]))
+        query = unit(np.concatenate([vector, tail * np.float32(self.manifest.tmd_weight)]))
         wanted = min(k, self.manifest.ntotal) if codes is not None else min(_MOST_CANDIDATES, self.manifest.ntotal)
         hits = self._nearest(query, count=wanted)
         if codes is None:
@@ -216,7 +230,7 @@ def lists_for(count: int) -> int:
     return max(1, lists)
 
 
-def _empty(faiss: Any, *, dimension: int, nlist: int, sample: Sequence[StoredVector]) -> Any:
+def _empty(faiss: Any, *, dimension: int, nlist: int, sample: Sequence[StoredVector], tmd_weight: float) -> Any:
     if not nlist:
         return faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
     quantizer = faiss.IndexFlatIP(dimension)
@@ -227,7 +241,7 @@ def _empty(faiss: Any, *, dimension: int, nlist: int, sample: Sequence[StoredVec
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)
         try:
-            index.train(unit(_matrix(sample, dimension=dimension)))
+            index.train(_matrix(sample, dimension=dimension, tmd_weight=tmd_weight))
         finally:
             faiss.omp_set_num_threads(threads)
     # By hash: ids are no positions. Without it a vector could not be read back by its id.
@@ -235,11 +249,13 @@ def _empty(faiss: Any, *, dimension: int, nlist: int, sample: Sequence[StoredVec
     return index
 
 
-def _matrix(vectors: Sequence[StoredVector], *, dimension: int) -> NDArray[np.float32]:
+def _matrix(vectors: Sequence[StoredVector], *, dimension: int, tmd_weight: float) -> NDArray[np.float32]:
     for vector in vectors:
         if vector.fused.shape != (dimension,):
             raise IndexFailed(f"row {vector.cpe_id} has a vector of {len(vector.fused)} numbers, not {dimension}")
-    return np.stack([vector.fused for vector in vectors])
+    matrix = np.stack([vector.fused for vector in vectors])
+    matrix[:, -DENSE_WIDTH:] *= np.float32(tmd_weight)
+    return unit(matrix)
 
 
 def _slices(vectors: Iterator[StoredVector]) -> Iterator[list[StoredVector]]:

@@ -12,6 +12,7 @@ from shardwise_api.wire import ItemCounts
 from shardwise_jobs.blocks import count
 from shardwise_jobs.errors import TooManyFailedItems
 
+from .phases import Phase
 from .stores import BlockRecord
 
 _MAX_SAID = 3
@@ -56,9 +57,11 @@ class LedgerSum:
         """The counts as progress and status show them."""
         return ItemCounts(done=self.done, failed=self.failed)
 
-    def seconds(self, phase: str) -> float:
-        """Return a phase's seconds, all workers together."""
-        return round(self.millis.get(phase, 0.0) / 1000, 3)
+    @property
+    def figures(self) -> dict[str, float]:
+        """What became of the chunks, and where the time went: a phase's seconds, all workers together."""
+        seconds = {f"{phase}Seconds": round(self.millis.get(phase, 0.0) / 1000, 3) for phase in Phase}
+        return {"inserted": self.inserted, "deduplicated": self.deduplicated, **seconds}
 
 
 def blocks_of(spec: IngestRunSpec, *, shard: int, total: int) -> int:
@@ -78,15 +81,17 @@ def missing_blocks(records: Iterable[BlockRecord], spec: IngestRunSpec, *, total
     return {shard: number for shard, number in lacking.items() if number}
 
 
-def require_few_failed(*, failed: int, total: int, spec: IngestRunSpec, reasons: list[str]) -> None:
+def require_few_failed(*, failed: int, total: int, spec: IngestRunSpec, reasons: list[str], way_out: str = "") -> None:
     """Raise when more items failed than the manifest tolerates.
 
     Raises:
-        TooManyFailedItems: with the first few reasons.
+        TooManyFailedItems: with the way out, if there is one to name, and the first few reasons.
     """
-    allowed = spec.items.max_failed_fraction
-    if failed > allowed * total:
+    fraction = spec.items.max_failed_fraction
+    if failed > fraction * total:
         listed = "; ".join(reasons[:_MAX_SAID])
+        hint = f"; {way_out}" if way_out else ""
         raise TooManyFailedItems(
-            f"{failed} of {total} items failed, spec.items.maxFailedFraction allows {allowed:g}: {listed}"
+            f"{failed} of {total} items failed, spec.items.maxFailedFraction {fraction:g} allows "
+            f"{int(fraction * total)}{hint}: {listed}"
         )

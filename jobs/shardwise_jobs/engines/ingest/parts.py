@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from shardwise_api.ingest import Embedding, EmbeddingBackendKind, IngestStore, TmdBackendKind
+from shardwise_api.ingest import Embedding, EmbeddingBackendKind, IngestStore, OnTmdFailure, TmdBackendKind
 from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import Environment
 from shardwise_jobs.errors import BadConfiguration
@@ -70,6 +70,11 @@ def open_backend(spec: IngestRunSpec, *, embedder: Embedder) -> TmdBackend:
                 timeout_seconds=spec.tmd.timeout_seconds,
                 retries=spec.tmd.retries,
             )
+
+
+def open_fallback(spec: IngestRunSpec, *, embedder: Embedder) -> EmbeddedTmd | None:
+    """Return who gives codes to the texts that the LLM has none for, None when those have failed."""
+    return EmbeddedTmd(embedder) if spec.tmd.on_tmd_failure is OnTmdFailure.EMBEDDED else None
 
 
 async def check_backend(spec: IngestRunSpec, *, load: bool) -> None:

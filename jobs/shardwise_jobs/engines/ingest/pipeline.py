@@ -11,12 +11,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from shardwise_jobs.errors import TooManyFailedItems
 
-from . import identifiers
 from .phases import PhaseClock, WithWriting
 from .rows_of import row_of
 from .source import Entry
@@ -25,7 +24,6 @@ from .stores import BlockRecord, Row, RowStore
 
 MAX_LISTED = 10
 _MAX_REASON = 200
-_ASKED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +118,9 @@ class Pipeline:
                 worked.failures.append((entry.item, entry.failure))
             elif not entry.duplicate:
                 fresh.append(entry)
-        known = await asyncio.get_running_loop().run_in_executor(writer, self._known, fresh)
+        ids = [entry.cpe_id for entry in fresh if entry.cpe_id is not None]
+        look = partial(self._target.store.known, cpe_ids=ids)
+        known = await asyncio.get_running_loop().run_in_executor(writer, look)
         # Rows never change: what is there need not be made, above all not asked for.
         fresh = [entry for entry in fresh if entry.cpe_id not in known]
         made = await self._stages.made_of([entry.chunk for entry in fresh if entry.chunk is not None])
@@ -142,14 +142,6 @@ class Pipeline:
         worked.failures.sort()
         return worked
 
-    def _known(self, entries: Sequence[Entry]) -> set[object]:
-        ids = [identifiers.faiss_id(entry.cpe_id) for entry in entries if entry.cpe_id is not None]
-        found: set[object] = set()
-        for at in range(0, len(ids), _ASKED_AT_ONCE):
-            rows = self._target.store.found(faiss_ids=ids[at : at + _ASKED_AT_ONCE])
-            found.update(row.cpe_id for row in rows.values())
-        return found
-
     def _require_few(self, failed: int, worked: _Worked) -> None:
         if failed > self._max_failed and worked.failures:
             listed = "; ".join(f"item {item}: {reason[:_MAX_REASON]}" for item, reason in worked.failures[:3])
@@ -169,5 +161,6 @@ class Pipeline:
             millis=WithWriting(self._clock.lap()),
         )
         write = partial(self._target.store.commit_block, rows=worked.rows, record=record)
-        await asyncio.get_running_loop().run_in_executor(writer, write)
-        self._committed(record)
+        inserted = await asyncio.get_running_loop().run_in_executor(writer, write)
+        # A block that was there already was written by this very run, so its rows were new.
+        self._committed(replace(record, inserted=len(worked.rows) if inserted is None else inserted))

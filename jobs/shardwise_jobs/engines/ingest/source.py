@@ -65,7 +65,7 @@ class ChunkFiles:
         self._uris = list(files.uris)
         self._read = read_request if files.format is SourceFormat.REQUEST else read_jsonl
         self._dataset = dataset
-        self._dedup = identifiers.Dedup(dedup)
+        self._dedup = dedup
 
     def survey(self) -> Survey:
         """Look through the input once, before any work.

@@ -7,6 +7,7 @@ failed, with its reason; a server that is not to be had fails nobody's chunk, bu
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from .tmd.embedded import EmbeddedTmd
 T = TypeVar("T")
 U = TypeVar("U")
 Vector = NDArray[np.float32]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +51,18 @@ class Failed:
 class Stages:
     """Codes and vectors for chunks, any number of calls at once, in one event loop. `close` it there."""
 
-    def __init__(self, *, embedder: Embedder, backend: TmdBackend, clock: PhaseClock | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        embedder: Embedder,
+        backend: TmdBackend,
+        fallback: EmbeddedTmd | None = None,
+        clock: PhaseClock | None = None,
+    ) -> None:
+        """Prepare. `fallback` gives codes to the texts that `backend` has none for; without it they have failed."""
         self._embedder = embedder
         self._backend = backend
+        self._fallback = fallback
         self._clock = clock or PhaseClock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
         # One call's texts after the other's: the first block is then soon done, and not all of them late.
@@ -73,6 +84,8 @@ class Stages:
             found = await self._of_vectors(chunks, vectors, backend=self._backend)
             return [_made(answer, vector) for answer, vector in zip(found, vectors, strict=True)]
         answers, vectors = await _both(self._answers(chunks), self._vectors(chunks))
+        if self._fallback is not None:
+            answers = await self._instead(answers, vectors, fallback=self._fallback)
         return [_made(answer, vector) for answer, vector in zip(answers, vectors, strict=True)]
 
     async def close(self) -> None:
@@ -102,6 +115,29 @@ class Stages:
         def all_of_them() -> list[TmdAnswer | None]:
             return [answer(chunk, vector) for chunk, vector in zip(chunks, vectors, strict=True)]
 
+        with self._clock.running(Phase.TMD):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, all_of_them)
+
+    async def _instead(
+        self,
+        answers: Sequence[TmdAnswer | TmdFailure],
+        vectors: Sequence[Vector | Failed],
+        *,
+        fallback: EmbeddedTmd,
+    ) -> list[TmdAnswer | TmdFailure]:
+        """Return the answers, those of the vectors where there was none."""
+
+        def instead(answer: TmdAnswer | TmdFailure, vector: Vector | Failed) -> TmdAnswer | TmdFailure:
+            if isinstance(answer, TmdAnswer) or isinstance(vector, Failed):
+                return answer
+            log.warning("codes of %s instead: %s", fallback.name, answer.reason)
+            return fallback.codes_of_vectors(vector[None, :])[0]
+
+        def all_of_them() -> list[TmdAnswer | TmdFailure]:
+            return [instead(answer, vector) for answer, vector in zip(answers, vectors, strict=True)]
+
+        if all(isinstance(answer, TmdAnswer) for answer in answers):
+            return list(answers)
         with self._clock.running(Phase.TMD):
             return await asyncio.get_running_loop().run_in_executor(self._thread, all_of_them)
 

@@ -124,6 +124,9 @@ class RowStore(Protocol):
     def rows(self, *, dataset: str | None = None) -> Iterator[Row]:
         """Yield whole rows."""
 
+    def known(self, *, cpe_ids: Sequence[UUID]) -> set[UUID]:
+        """Return those of some ids that are rows already; nothing else of a row is read."""
+
     def found(self, *, faiss_ids: Sequence[int]) -> dict[int, Row]:
         """Return rows by the ids of their vectors; those that are not there are left out."""
 
@@ -142,6 +145,13 @@ class StoreMismatch(StoreError, BadConfiguration):
 
     reason = "StoreMismatch"
     exit_code = BadConfiguration.exit_code
+
+
+class NeverPrepared(StoreMismatch):
+    """There is no table of ours: nobody has prepared the store yet."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"{where}: it has no table ingest_meta; the store was never prepared")
 
 
 class StoreUnavailable(StoreError, Unavailable):

@@ -77,7 +77,7 @@ def encode(rows: Sequence[Row]) -> bytes:
     parts = [_HEADER]
     try:
         for row in rows:
-            values = (*entry_values(row), row.fused_vec, row.concept_vec, row.codes.dense(), row.fused_norm)
+            values = (*entry_values(row), row.fused_vec, row.fused_norm)
             parts.append(count)
             for encoder, value in zip(encoders, values, strict=True):
                 if value is None:

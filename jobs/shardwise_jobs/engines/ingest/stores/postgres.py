@@ -20,11 +20,19 @@ from psycopg2.extensions import parse_dsn
 
 from shardwise_jobs.errors import BadConfiguration
 
-from .base import SCHEMA_VERSION, BlockRecord, StoreError, StoreMismatch, VectorModel, check_version
+from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel, check_version
 from .copy_binary import decode_reals, encode
 from .ledger_rows import LEDGER_COLUMNS, record_to_row
 from .pool import ConnectionPool
-from .postgres_schema import COPY_STAGING, CREATE_STAGING, INSERT_ENTRIES, STAGING_TYPES, create, insert_vectors
+from .postgres_schema import (
+    COLUMN_TYPES,
+    COPY_STAGING,
+    CREATE_STAGING,
+    HAS_STAGING,
+    INSERT_ENTRIES,
+    create,
+    insert_vectors,
+)
 from .rows import Row
 from .sql_store import SqlStore, Transient
 
@@ -45,8 +53,8 @@ _SETTINGS = (
     "SELECT set_config('client_min_messages', 'warning', false), set_config('lock_timeout', %s, false), "
     "set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)"
 )
-_VECTORS = frozenset(name for name, kind in STAGING_TYPES.items() if kind == "real[]")
-_JSON = frozenset(name for name, kind in STAGING_TYPES.items() if kind == "jsonb") | {"failures", "millis"}
+_VECTORS = frozenset(name for name, kind in COLUMN_TYPES.items() if kind == "real[]")
+_JSON = frozenset(name for name, kind in COLUMN_TYPES.items() if kind == "jsonb") | {"failures", "millis"}
 _IDS = frozenset({"cpe_id", "batch_id"})
 # Serialisation, deadlock, lock not available, cancelled, shut down (three ways), too many connections, idle too long.
 _TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300", "25P03"})
@@ -179,7 +187,7 @@ class PostgresStore(SqlStore):
 
     def _stored_model(self) -> VectorModel:
         if not self._transaction(lambda cursor: _exists(cursor, "ingest_meta")):
-            raise StoreMismatch(f"{self.where}: it has no table ingest_meta; the store was never prepared")
+            raise NeverPrepared(self.where)
         meta = dict(self._fetch("SELECT key, value FROM ingest_meta", ()))
         check_version(where=self.where, found=int(meta.get("schema_version", "0")))
         self._vector_type = meta["vector_type"]
@@ -194,10 +202,13 @@ class PostgresStore(SqlStore):
 
     def _write(self, cursor: Cursor, content: bytes, record: BlockRecord) -> int | None:
         key = (record.run, record.shard, record.block)
-        cursor.execute("SELECT count(*) FROM ingest_batch WHERE run_uid=%s AND shard=%s AND batch_no=%s", key)
-        if _one(cursor):
+        known = "SELECT 1 FROM ingest_batch WHERE run_uid=%s AND shard=%s AND batch_no=%s"
+        cursor.execute(f"SELECT EXISTS ({known}), {HAS_STAGING}", key)
+        ((is_known, has_staging),) = cursor.fetchall()
+        if is_known:
             return None
-        cursor.execute(CREATE_STAGING)
+        if not has_staging:
+            cursor.execute(CREATE_STAGING)
         cursor.copy_expert(COPY_STAGING, io.BytesIO(content))
         cursor.execute(INSERT_ENTRIES)
         inserted: int = cursor.rowcount

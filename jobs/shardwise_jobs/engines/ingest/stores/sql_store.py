@@ -143,6 +143,15 @@ class SqlStore(ABC):
         """See `RowStore.rows`."""
         return map(_row, self._pages((*ENTRY_COLUMNS, "concept_vec"), dataset=dataset))
 
+    def known(self, *, cpe_ids: Sequence[UUID]) -> set[UUID]:
+        """See `RowStore.known`."""
+        found: set[UUID] = set()
+        for at in range(0, len(cpe_ids), _PAGE):
+            ids = tuple(map(str, cpe_ids[at : at + _PAGE]))
+            rows = self._fetch(f"SELECT cpe_id FROM cpe_entry WHERE cpe_id IN ({', '.join('?' * len(ids))})", ids)
+            found.update(UUID(str(row)) for (row,) in rows)
+        return found
+
     def found(self, *, faiss_ids: Sequence[int]) -> dict[int, Row]:
         """See `RowStore.found`."""
         if not faiss_ids:

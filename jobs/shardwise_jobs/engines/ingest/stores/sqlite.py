@@ -18,7 +18,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import SCHEMA_VERSION, BlockRecord, StoreError, StoreMismatch, VectorModel, check_version
+from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel, check_version
 from .ledger_rows import LEDGER_COLUMNS, record_to_row
 from .rows import ENTRY_COLUMNS, VECTOR_COLUMNS, Row, entry_values
 from .sql_store import SqlStore, Transient
@@ -157,7 +157,7 @@ class SqliteStore(SqlStore):
 
     def _stored_model(self) -> VectorModel:
         if not self._is_ours():
-            raise StoreMismatch(f"{self.where}: it has no table ingest_meta; the store was never prepared")
+            raise NeverPrepared(self.where)
         meta = dict(self._fetch("SELECT key, value FROM ingest_meta", ()))
         check_version(where=self.where, found=int(meta.get("schema_version", "0")))
         return VectorModel(name=meta["embed_model"], dimension=int(meta["dimension"]))

@@ -7,6 +7,7 @@ worth less than a model's, which is why the row says who spoke, and how narrow t
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,12 +34,10 @@ class EmbeddedTmd:
     """Compares texts with prototypes of all labels, made by the embedder of the chunks."""
 
     def __init__(self, embedder: Embedder) -> None:
-        """Embed the labels: 112 short sentences, some seconds at most."""
+        """Prepare; labels are embedded with the first text: 112 short sentences, some seconds at most."""
         self._embedder = embedder
-        self._prototypes = {
-            field: embedder.embed([PHRASES[field].format(label=label.lower()) for label in labels]).astype(np.float64)
-            for field, labels in LABELS.items()
-        }
+        self._labels: list[NDArray[np.float64]] = []
+        self._lock = threading.Lock()
         self.name = f"embedded-v{VERSION}:{embedder.name}"
         self.label = self.name
 
@@ -46,7 +45,7 @@ class EmbeddedTmd:
         """See `TmdBackend.codes`; embeds on a thread. Where the vectors are there already, use `codes_of_vectors`."""
         if not texts:
             return []
-        return list(self.codes_of_vectors(await asyncio.to_thread(self._embedder.embed, texts)))
+        return list(await asyncio.to_thread(lambda: self.codes_of_vectors(self._embedder.embed(texts))))
 
     def codes_of_vectors(self, vectors: Vectors) -> list[TmdAnswer]:
         """Return an answer per vector of a text, shape (texts, dimension), unit length.
@@ -58,10 +57,22 @@ class EmbeddedTmd:
     async def close(self) -> None:
         """The embedder belongs to whoever made it."""
 
+    def _prototypes(self) -> list[NDArray[np.float64]]:
+        # Not before they are needed: whoever brings codes for all chunks, or has them already, needs none.
+        with self._lock:
+            if not self._labels:
+                self._labels = [
+                    self._embedder.embed([PHRASES[field].format(label=label.lower()) for label in labels]).astype(
+                        np.float64
+                    )
+                    for field, labels in LABELS.items()
+                ]
+            return self._labels
+
     def _nearest(self, vector: NDArray[np.float64]) -> TmdAnswer:
         codes: list[int] = []
         leads: list[float] = []
-        for prototypes in self._prototypes.values():
+        for prototypes in self._prototypes():
             # One vector at a time: a product of matrices may round otherwise in other company.
             cosines = prototypes @ vector
             best = int(np.argmax(cosines))
