@@ -120,6 +120,12 @@ class Worker(ApiModel):
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[KubernetesObject] = Field(default_factory=list, max_length=20)
     priority_class_name: str | None = None
+    termination_grace_period_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="From a pod's SIGTERM to its SIGKILL. Absent: Kubernetes' 30, and of scripts as much as they need.",
+    )
     labels: dict[str, str] = Field(default_factory=dict, description="Also on the Job: Kueue looks there.")
     annotations: dict[str, str] = Field(default_factory=dict)
     service_account_name: str | None = Field(default=None, description="Absent: one of the run's own, without rights.")

@@ -141,6 +141,8 @@ def resolve_paths(run: Run, *, base: Path) -> Run:
             run.spec.embedding.model = _path(model, base=base)
     else:
         _resolve_kato(run, base=base)
+        if run.spec.engine.scripts is not None:
+            run.spec.engine.scripts.source = _path(run.spec.engine.scripts.source, base=base)
     return run
 
 

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from .base import ApiModel, Rule
-from .common import MAX_NAME_LENGTH, MUTABLE, CommonSpec, exactly_one
+from .common import MAX_NAME_LENGTH, MUTABLE, CommonSpec, Retry, exactly_one
 from .difflogic import BATCH_SIZES, DifflogicEngine, Preset, Sweep
 from .ingest import Dedup, Embedding, Index, IngestStore, Source, Tmd
 from .kato import KatoEngine
-from .scripts import ScriptsEngine
+from .scripts import KILL_SECONDS, RECORD_SECONDS, ScriptsEngine
 from .status import RunStatus
 
 
@@ -52,6 +52,9 @@ class Engine(ApiModel):
 
 RANKS = "has(self.engine.difflogic) && !has(self.engine.difflogic.sweep)"
 """In the rules' language: shards are ranks, which run all at once and work on every batch together."""
+
+_SUITE = "has(self.engine.scripts)"
+_UNTOUCHED = Retry()
 
 
 def _immutable(fields: list[str]) -> tuple[Rule, ...]:
@@ -126,6 +129,46 @@ TrainingRunSpec.rules = (
         "|| self.sharding.shards == self.engine.difflogic.sweep.seeds.size()",
         message="a sweep has one shard per seed: give as many shards as seeds",
         field="sharding.shards",
+    ),
+    Rule(
+        expression=f"!{_SUITE} || (self.sharding.shards == 1 && !has(self.sharding.parallelism) "
+        "&& self.sharding.strategy == 'RoundRobin')",
+        message="a suite has one shard per script: leave sharding out; engine.scripts.maxWorkers says how many run at "
+        "once",
+        field="sharding",
+    ),
+    Rule(
+        expression=f"!{_SUITE} || (self.retry.perShard == {_UNTOUCHED.per_shard} "
+        f"&& self.retry.maxFailedShards == {_UNTOUCHED.max_failed_shards} "
+        f"&& self.retry.nonRetriableExitCodes == {_UNTOUCHED.non_retriable_exit_codes})",
+        message="leave retry out: engine.scripts.retries says how often a script is tried again, and none of them ends "
+        "the others",
+        field="retry",
+    ),
+    Rule(
+        expression=f"!{_SUITE} || self.items.maxFailedFraction == 0.0",
+        message="leave items out: engine.scripts.allowPartialSuccess says whether scripts may fail",
+        field="items",
+    ),
+    Rule(
+        expression=f"!{_SUITE} || self.blockSize == {CommonSpec.model_fields['block_size'].default}",
+        message="leave blockSize out: a script is run as a whole",
+        field="blockSize",
+    ),
+    Rule(
+        expression=f"!{_SUITE} || !has(self.output) || !self.output.uri.contains('://') "
+        "|| self.output.uri.startsWith('file://')",
+        message="scripts write while they run: output must be a folder on a volume of worker.volumes, as "
+        "file:///data/NAME",
+        field="output.uri",
+    ),
+    Rule(
+        expression=f"!{_SUITE} || !has(self.worker.terminationGracePeriodSeconds) "
+        "|| self.worker.terminationGracePeriodSeconds >= "
+        f"self.engine.scripts.graceSeconds + {KILL_SECONDS + RECORD_SECONDS}",
+        message=f"must exceed engine.scripts.graceSeconds by {KILL_SECONDS + RECORD_SECONDS} s: a script is killed "
+        f"{KILL_SECONDS} s after its grace, and its end written down then; leave it out to get just that",
+        field="worker.terminationGracePeriodSeconds",
     ),
     *_immutable(_fields(TrainingRunSpec)),
 )
@@ -224,6 +267,11 @@ def sweep_of(run: Run) -> Sweep | None:
     """Return the sweep of a run whose shards are seeds."""
     difflogic = None if isinstance(run, IngestRun) else run.spec.engine.difflogic
     return None if difflogic is None else difflogic.sweep
+
+
+def suite_of(run: Run) -> ScriptsEngine | None:
+    """Return the suite of a run whose shards are scripts; how many there are is known after its prepare step."""
+    return None if isinstance(run, IngestRun) else run.spec.engine.scripts
 
 
 def engine_name(run: Run) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .base import ApiModel
-from .wire import Checkpoint, Metric
+from .wire import Checkpoint, Metric, SuiteStatus
 
 
 class ConditionType(StrEnum):
@@ -122,6 +122,7 @@ class RunStatus(ApiModel):
     failures: list[Failure] = Field(default_factory=list, max_length=10)
     metrics: list[Metric] = Field(default_factory=list, max_length=32)
     checkpoint: Checkpoint | None = Field(default=None, description="The last one of a training that makes them.")
+    suite: SuiteStatus | None = Field(default=None, description="Of a run of scripts.")
     result: Result | None = None
 
     def condition(self, type_: ConditionType) -> Condition | None:

@@ -17,6 +17,9 @@ MAX_TERMINATION_MESSAGE_BYTES = 4096
 """The kubelet cuts a termination message there."""
 MAX_METRICS = 32
 """As many as a status shows."""
+MAX_SUITE_JOBS = 100
+"""Of a suite's jobs; the summary has all."""
+MAX_ENDS = 1000
 
 
 class ExitCode(IntEnum):
@@ -62,6 +65,8 @@ class Environment(StrEnum):
     """Set: prepare looks and checks, and writes nothing."""
     PARENT = "SHARDWISE_PARENT"
     """Process id of a local runner; the worker stops when that is gone."""
+    NODE = "SHARDWISE_NODE"
+    """The node that a pod is on."""
 
 
 class ItemFailure(ApiModel):
@@ -99,6 +104,15 @@ class PrepareResult(ApiModel):
     details: dict[str, Any] = Field(default_factory=dict, description="For the engine's own use and for people.")
 
 
+class WorkerEnd(ApiModel):
+    """How the last worker of a shard that failed for good ended, as the runner saw it: it may not have said a word."""
+
+    shard: int
+    exit_code: int | None = None
+    reason: str
+    message: str = ""
+
+
 class WorkedResult(ApiModel):
     """What the runner saw of the work step; only the finalize step gets it."""
 
@@ -106,6 +120,9 @@ class WorkedResult(ApiModel):
     workers: int = Field(description="Workers at once.")
     done: int = Field(description="Items learned within that time; those of an interrupted earlier start don't count.")
     failed_shards: str = Field(default="", description="Shards that failed for good, as interval text.")
+    ends: list[WorkerEnd] = Field(
+        default_factory=list, max_length=MAX_ENDS, description="Of a suite: how those ended, as far as it is known."
+    )
 
 
 class RunDocument(ApiModel):
@@ -132,6 +149,50 @@ class Checkpoint(ApiModel):
 
     uri: str
     step: int
+
+
+class SuiteCounts(ApiModel):
+    """How many jobs of a suite went which way; failed ones include those that took too long."""
+
+    total: int = 0
+    success: int = 0
+    failed: int = 0
+    skipped: int = 0
+    interrupted: int = 0
+
+
+class SuiteJobStatus(ApiModel):
+    """One job of a suite, as a status shows it."""
+
+    id: str
+    status: str = Field(description="PENDING, RUNNING, SUCCESS, FAILED, SKIPPED, INTERRUPTED, TIMEOUT or ERROR.")
+    attempts: int | None = None
+    exit_code: int | None = None
+    duration_seconds: float | None = Field(default=None, description="Of the last attempt.")
+
+
+class SuiteStatus(ApiModel):
+    """A suite of scripts: how it ended, or where it is."""
+
+    exit_status: int | None = Field(
+        default=None,
+        description="0 all is well, 1 a mandatory job failed, 2 bad settings, 3 nothing discovered, 130 interrupted; "
+        "absent while it runs.",
+    )
+    counts: SuiteCounts = Field(default_factory=SuiteCounts)
+    jobs: list[SuiteJobStatus] = Field(
+        default_factory=list, max_length=MAX_SUITE_JOBS, description="In order; those that don't fit are left out."
+    )
+    summary_uri: str | None = None
+
+
+class SuiteResult(ApiModel):
+    """What a suite came to, in as few bytes as a termination message has."""
+
+    exit_status: int
+    message: str = Field(default="", description="Why it isn't 0.")
+    counts: SuiteCounts
+    jobs: list[str] = Field(default_factory=list, description="`STATUS attempts exit-code seconds id`; - is absent.")
 
 
 class ProgressReport(ApiModel):
@@ -176,4 +237,7 @@ class RunResult(ApiModel):
     failures: list[ItemFailure] = Field(default_factory=list, max_length=10)
     metrics: list[Metric] = Field(default_factory=list, max_length=MAX_METRICS)
     summary: dict[str, Any] = Field(default_factory=dict)
+    suite: SuiteResult | None = Field(
+        default=None, description="Of a suite of scripts; it may say that the run failed."
+    )
     warnings: list[str] = Field(default_factory=list, max_length=10)

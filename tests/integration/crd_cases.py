@@ -44,6 +44,7 @@ def _case(base: str, changes: str, *, blames: str | None = None, valid: bool = F
 
 KATO = "spec.engine.kato"
 DIFFLOGIC = "spec.engine.difflogic"
+SCRIPTS = "spec.engine.scripts"
 _KATO_GOOD = (
     "",
     "sharding=null",
@@ -189,7 +190,44 @@ BY_HAND = [
             "sharding.shards=1 && engine.difflogic.sweep={seeds: []}": f"{DIFFLOGIC}.sweep.seeds",
         },
     ),
-    *_changes("scripts", good=("", "engine.scripts.includePatterns=[]"), bad={}),
+    *_changes(
+        "scripts",
+        good=(
+            "",
+            "engine.scripts.includePatterns=[] && engine.scripts.autoDiscover=false",
+            "engine.scripts.includePatterns=[] && engine.scripts.extraIncludePatterns=['fit_*.py']",
+            "engine.scripts.jobs=null",
+            "engine.scripts.jobs=null && engine.scripts.autoDiscover=false && engine.scripts.useDefaultJobs=true",
+            "engine.scripts.jobs[0].args={a: 1, b: true, c: text}",
+            "output.uri=file:///data/a",
+            "output.uri=results",
+            "sharding={shards: 1}",
+            "retry={perShard: 3, nonRetriableExitCodes: [2]}",
+            "items.maxFailedFraction=0",
+            "blockSize=50",
+            "worker.terminationGracePeriodSeconds=50",
+            "engine.scripts.graceSeconds=0 && worker.terminationGracePeriodSeconds=20",
+        ),
+        bad={
+            "engine.scripts.maxWorkers=0": f"{SCRIPTS}.maxWorkers",
+            "engine.scripts.maxWorkers=-1": f"{SCRIPTS}.maxWorkers",
+            "engine.scripts.includePatterns=[]": f"{SCRIPTS}.includePatterns",
+            "engine.scripts.jobs=null && engine.scripts.autoDiscover=false": f"{SCRIPTS}.jobs",
+            "engine.scripts.jobs[0].script=null": f"{SCRIPTS}.jobs[0].script",
+            "engine.scripts.jobs[0].useOutputDirectory=true": f"{SCRIPTS}.jobs[0].useOutputDirectory",
+            "engine.scripts.retryBackoff=0.5": f"{SCRIPTS}.retryBackoff",
+            "sharding.shards=2": "spec.sharding",
+            "sharding.parallelism=1": "spec.sharding",
+            "sharding.strategy=Chunked": "spec.sharding",
+            "retry.perShard=0": "spec.retry",
+            "retry.maxFailedShards=1": "spec.retry",
+            "retry.nonRetriableExitCodes=[]": "spec.retry",
+            "items.maxFailedFraction=0.5": "spec.items",
+            "blockSize=1": "spec.blockSize",
+            "output.uri=s3://bucket/a": "spec.output.uri",
+            "worker.terminationGracePeriodSeconds=49": "spec.worker.terminationGracePeriodSeconds",
+        },
+    ),
     *_changes(
         "ingest",
         good=(

@@ -65,7 +65,7 @@ kind: TrainingRun
 metadata: {name: scripts}
 spec:
   engine:
-    scripts: {source: /scripts, jobs: [{name: a}], excludeRegex: x, only: [a], roots: [b]}
+    scripts: {source: /scripts, jobs: [{name: a, script: a.py, output: a}], excludeRegex: x, only: [a], roots: [b]}
 """
 INGEST = """\
 apiVersion: shardwise.dev/v1alpha1
