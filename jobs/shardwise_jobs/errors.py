@@ -8,7 +8,7 @@ from shardwise_api.wire import ExitCode
 class WorkError(Exception):
     """Base of all errors that a worker reports as one line instead of a traceback."""
 
-    exit_code = ExitCode.FAILED
+    exit_code: int = ExitCode.FAILED
     reason = "WorkerFailed"
     """CamelCase, for the run's conditions."""
 

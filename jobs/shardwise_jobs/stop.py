@@ -37,6 +37,7 @@ class StopFlag:
         self._signalled = False
         self._at_once = False
         self._over = False
+        self._block_seconds = BLOCK_SECONDS
 
     def install(self, *, leave: Callable[[Interrupted], object] = lambda error: None) -> None:
         """Take SIGTERM; SIGINT is the runner's business (a terminal sends it to the whole group).
@@ -57,7 +58,7 @@ class StopFlag:
     def _watch(self, reading: int, leave: Callable[[Interrupted], object]) -> None:
         while signal.SIGTERM not in os.read(reading, 64):
             continue
-        time.sleep(BLOCK_SECONDS)
+        time.sleep(self._block_seconds)
         main = threading.main_thread().ident
         assert main is not None
         signal.pthread_kill(main, signal.SIGALRM)
@@ -98,6 +99,10 @@ class StopFlag:
         """From now on SIGTERM raises Interrupted wherever the main thread is: for steps that may be begun anew."""
         self._at_once = True
         self.check()
+
+    def allow(self, seconds: float) -> None:
+        """From now on work has so long to come to its end after SIGTERM, instead of `BLOCK_SECONDS`."""
+        self._block_seconds = seconds
 
     def over(self) -> None:
         """The step has ended, one way or the other: nothing is interrupted any more."""

@@ -1,0 +1,1 @@
+"""A suite of training scripts, run in parallel with retries, logs and a summary."""

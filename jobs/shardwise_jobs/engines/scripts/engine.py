@@ -1,0 +1,142 @@
+"""The scripts engine: a suite found and frozen by one worker, run by one worker per script, judged by the last."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from pydantic import ValidationError
+
+from shardwise_api.common import MAX_SHARDS
+from shardwise_api.runs import TrainingRunSpec
+from shardwise_api.wire import PrepareResult, RunResult, ShardResult
+from shardwise_jobs.engine import Context
+from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.identity import RunIdentity
+
+from . import finalize, work
+from .model.complaints import InvalidSuite
+from .model.options import SuiteOptions
+from .model.records import Status
+from .place import FIELD, Place
+from .selecting.checks import require_interpreter
+from .selecting.frozen import FrozenSuite, freeze
+from .selecting.selection import select
+
+IDS_BYTES = 2500
+"""Of what the jobs are called, in the message of the prepare step, which has 4 KiB."""
+MAX_WARNINGS = 5
+MAX_WARNING_CHARACTERS = 160
+_NOT_OF_THE_LIST = {
+    "strict_discovery", "parallel", "max_workers", "retries", "retry_delay_seconds", "retry_backoff", "timeout_seconds",
+    "grace_seconds", "dry_run", "allow_partial_success", "interpreter",
+}  # fmt: skip
+"""Settings that may be others when a run goes on: which scripts there are, and their commands, don't rest on them."""
+
+
+class NothingDiscovered(BadConfiguration):
+    """There is no script at all, and `strictDiscovery` wants that to be an error: exit 2 of prepare, 3 of the suite."""
+
+    reason = "NothingDiscovered"
+
+
+class ScriptsEngine:
+    """See `shardwise_jobs.engine.Engine`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        try:
+            spec = TrainingRunSpec.model_validate(context.document.spec)
+        except ValidationError as error:
+            raise BadConfiguration(f"run document: {error}") from error
+        assert spec.engine.scripts is not None
+        self._place = Place(context, spec.engine.scripts)
+
+    # -- prepare
+
+    def prepare(self, *, dry_run: bool) -> PrepareResult:
+        """Find the scripts and freeze which index is which; what was frozen for this run before stays."""
+        place = self._place
+        place.require_tree()
+        try:
+            require_interpreter(place.interpreter, tree=place.tree, environment=os.environ)
+        except InvalidSuite as error:
+            raise InvalidSuite(f"{FIELD}.{error}") from error
+        if not dry_run:
+            self._context.output.check_writable()
+            if not place.options.dry_run:
+                place.require_outputs()
+        suite = place.read()
+        if suite is not None:
+            RunIdentity(fields=_identity(place.options)).require_same(json.dumps(_identity(suite.options)))
+        else:
+            suite = self._found()
+        if not dry_run:
+            suite = suite.keep(place.records)
+            place.begin()
+            place.publish(suite)
+        stored = place.all_stored(suite)
+        return PrepareResult(
+            items_total=len(suite.jobs),
+            input_fingerprint=suite.digest,
+            already_complete=bool(stored) and all(one.record.status is Status.SUCCESS for one in stored),
+            details=self._details(suite, dry_run=dry_run),
+        )
+
+    def _found(self) -> FrozenSuite:
+        place = self._place
+        try:
+            selection = select(place.tree, place.options)
+        except InvalidSuite as error:
+            raise InvalidSuite(f"{FIELD}: {error}") from error
+        if selection.nothing_discovered:
+            raise NothingDiscovered(
+                f"{place.tree}: no script was found or named, and strictDiscovery is set: see includePatterns, roots "
+                "and jobs"
+            )
+        if len(selection.jobs) > MAX_SHARDS:
+            raise BadConfiguration(
+                f"{FIELD}: {len(selection.jobs):,} scripts, and a run has at most {MAX_SHARDS:,}: choose with only, "
+                "exclude or discoveryLimit"
+            )
+        return freeze(place.tree, selection, options=place.options, run_uid=place.uid)
+
+    def _details(self, suite: FrozenSuite, *, dry_run: bool) -> dict[str, Any]:
+        ids: list[str] = []
+        size = 0
+        for job in suite.jobs:
+            size += len(json.dumps(job.id)) + 1
+            if size > IDS_BYTES:
+                break
+            ids.append(job.id)
+        warnings = [warning[:MAX_WARNING_CHARACTERS] for warning in suite.warnings[:MAX_WARNINGS]]
+        details: dict[str, Any] = {"ids": ids, "warnings": warnings}
+        if dry_run:
+            # Nobody cuts what is said on one machine.
+            details["warnings"] = list(suite.warnings)
+            details["jobs"] = [
+                {"id": job.id, "optional": job.optional, "command": self._place.command(job)} for job in suite.jobs
+            ]
+        return details
+
+    # -- work
+
+    def work(self, *, shard: int) -> ShardResult:
+        """Run the script of an index once."""
+        self._place.require_tree()
+        return work.work(self._place, suite=self._frozen(), shard=shard, context=self._context)
+
+    def _frozen(self) -> FrozenSuite:
+        prepared = self._context.document.prepared
+        return self._place.frozen(None if prepared is None else prepared.input_fingerprint)
+
+    # -- finalize
+
+    def finalize(self) -> RunResult:
+        """Judge what the records say, and write the summary."""
+        return finalize.finalize(self._place, suite=self._frozen(), worked=self._context.document.worked)
+
+
+def _identity(options: SuiteOptions) -> dict[str, Any]:
+    return options.model_dump(mode="json", exclude=_NOT_OF_THE_LIST)

@@ -1,0 +1,216 @@
+"""Where a suite of a manifest lives: its tree, its settings, and on the output its frozen list, records, logs, summary.
+
+Everything that a worker knows of others it reads here. Each index has a record of its own, which one worker at a time
+writes, whole; what all of them write is the summary, which is made anew from all records.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shardwise_api.scripts import ScriptsEngine
+from shardwise_jobs.engine import Context
+from shardwise_jobs.errors import BadConfiguration, BadInput
+from shardwise_jobs.files import OutputFolder, local_path
+from shardwise_jobs.pod import mount_hint
+
+from .model.command import command_of
+from .model.complaints import InvalidSuite
+from .model.job import SuiteJob
+from .model.options import SuiteOptions
+from .model.records import JobRecord, Status, SuiteExit, exit_status_of, record_of
+from .model.summary import summary_of, write_summary
+from .running.commit import commit_of
+from .running.gpu import gpu_info
+from .selecting.frozen import FILE, FrozenSuite, read_frozen
+
+FIELD = "spec.engine.scripts"
+
+
+class StoredRecord(BaseModel):
+    """What a worker leaves of its index."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int
+    record: JobRecord
+    warnings: tuple[str, ...] = ()
+    """Of this job; they outlive the attempt that saw them."""
+
+
+class _Begun(BaseModel):
+    """What is looked at once and said in every summary of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start_time: datetime
+    git_commit: str | None
+    gpu_info: dict[str, Any]
+
+
+class Place:
+    """A run's suite, as one worker sees it."""
+
+    def __init__(self, context: Context, settings: ScriptsEngine) -> None:
+        """Raises BadConfiguration when the settings can't work, or the output is no folder."""
+        self.uid = context.document.uid
+        self.options = options_of(settings)
+        self.tree = Path(settings.source)
+        output = local_path(context.output.uri)
+        if output is None:
+            raise BadConfiguration(
+                f"spec.output.uri: {context.output.uri}: scripts write while they run: it must be a folder on a volume"
+            )
+        self.output = output
+        self.interpreter = self.options.interpreter or sys.executable
+        self.records = context.output.child(f"records/{self.uid}")
+        self._summaries = context.output.child(self.options.summary_dir)
+
+    # -- folders
+
+    @property
+    def outputs(self) -> Path:
+        """The folder that holds each script's own."""
+        return self.output / self.options.base_output_dir
+
+    @property
+    def logs(self) -> Path:
+        """The folder of logs."""
+        return self.output / self.options.logs_dir
+
+    def require_tree(self) -> None:
+        """Raise BadConfiguration when the tree is not there."""
+        if not self.tree.is_dir():
+            raise BadConfiguration(f"{FIELD}.source: {self.tree}: there is no such folder{mount_hint(self.tree)}")
+
+    def require_outputs(self) -> None:
+        """Raise BadConfiguration when scripts could not write their results."""
+        try:
+            OutputFolder(str(self.outputs)).check_writable()
+        except BadConfiguration as error:
+            raise BadConfiguration(f"{FIELD}.baseOutputDir: {str(error).partition(': ')[2]}") from error
+
+    def command(self, job: SuiteJob) -> list[str]:
+        """Return a script's command line."""
+        return command_of(job, options=self.options, interpreter=self.interpreter, output_base=str(self.outputs))
+
+    # -- what is frozen
+
+    def read(self) -> FrozenSuite | None:
+        """Return what was frozen for this run; None when nothing was."""
+        return read_frozen(self.records, run_uid=self.uid)
+
+    def frozen(self, digest: str | None) -> FrozenSuite:
+        """Return what was frozen, which must be what the prepare step said.
+
+        Raises:
+            BadInput: it is not there, or another one.
+        """
+        suite = self.read()
+        where = self.records.uri_of(FILE)
+        if suite is None:
+            raise BadInput(f"{where}: is not there: the list of scripts was removed since the prepare step froze it")
+        if suite.digest != digest:
+            raise BadInput(f"{where}: is another list than the prepare step froze: indexes would not mean the same")
+        return suite
+
+    # -- records
+
+    def stored(self, index: int) -> StoredRecord | None:
+        """Return what is recorded of an index, None when nothing is. Raises BadConfiguration when it is damaged."""
+        content = self.records.read_bytes(_name(index))
+        if content is None:
+            return None
+        try:
+            return StoredRecord.model_validate_json(content)
+        except ValidationError as error:
+            raise BadConfiguration(f"{self.records.uri_of(_name(index))}: is no record of a script") from error
+
+    def store(self, stored: StoredRecord) -> None:
+        """Record an index, in place of what was recorded of it before."""
+        self.records.write_text(_name(stored.index), stored.model_dump_json(indent=2) + "\n")
+
+    def all_stored(self, suite: FrozenSuite) -> list[StoredRecord]:
+        """Return what is recorded of every index; a script that nobody has begun is pending."""
+        return [
+            self.stored(index) or StoredRecord(index=index, record=record_of(job, command=self.command(job)))
+            for index, job in enumerate(suite.jobs)
+        ]
+
+    # -- summary
+
+    def begin(self) -> None:
+        """Note when the run began, once."""
+        if self.records.read_bytes(_BEGUN) is None:
+            begun = _Begun(start_time=datetime.now(UTC), git_commit=commit_of(self.tree), gpu_info=gpu_info(os.environ))
+            self.records.write_text(_BEGUN, begun.model_dump_json() + "\n")
+
+    def sum_up(
+        self, records: Sequence[JobRecord], *, exit_status: SuiteExit | None, warnings: Sequence[str] = ()
+    ) -> tuple[dict[str, Any], str]:
+        """Write the summary of some records, and return it with its URI; each time of a run the same file."""
+        begun = _Begun.model_validate_json(self.records.read_bytes(_BEGUN) or b"")
+        ends = [datetime.fromisoformat(record.end_time) for record in records if record.end_time]
+        summary = summary_of(
+            records,
+            run_uid=self.uid,
+            start_time=begun.start_time,
+            # Of the records and not of this moment, so that it is the same when it is written again.
+            end_time=max([begun.start_time, *ends]),
+            working_directory=str(self.tree),
+            arguments=self.options.arguments(),
+            exit_status=exit_status,
+            git_commit=begun.git_commit,
+            gpu_info=begun.gpu_info,
+        )
+        summary["warnings"] = list(warnings)
+        return summary, write_summary(self._summaries, summary)
+
+    def publish(self, suite: FrozenSuite) -> None:
+        """Write the summary of all that is recorded now: whoever writes last has seen what all others recorded."""
+        written: list[StoredRecord] | None = None
+        while (seen := self.all_stored(suite)) != written:
+            records = [stored.record for stored in seen]
+            interrupted = any(record.status is Status.INTERRUPTED for record in records)
+            status = exit_status_of(records, options=self.options, interrupted=True) if interrupted else None
+            self.sum_up(records, exit_status=status, warnings=warnings_of(suite, seen))
+            written = seen
+
+
+_BEGUN = "begun.json"
+
+
+def _name(index: int) -> str:
+    return f"result-{index}.json"
+
+
+def warnings_of(suite: FrozenSuite, stored: Sequence[StoredRecord]) -> list[str]:
+    """Return what was odd about a suite, and about each of its scripts."""
+    return [*suite.warnings, *(f"{one.record.id}: {warning}" for one in stored for warning in one.warnings)]
+
+
+def options_of(settings: ScriptsEngine) -> SuiteOptions:
+    """Return a manifest's settings as the command line has them.
+
+    Raises:
+        BadConfiguration: they can't work; the message names each.
+    """
+    values = settings.model_dump(exclude={"source", "detect", "use_default_jobs"})
+    try:
+        return SuiteOptions.of(
+            {
+                **values,
+                "detect": settings.detect.value.lower(),
+                "default_jobs": settings.use_default_jobs,
+                "parallel": True,
+            }
+        )
+    except InvalidSuite as error:
+        raise InvalidSuite(f"{FIELD}: {error}") from error

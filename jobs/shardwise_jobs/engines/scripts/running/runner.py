@@ -1,0 +1,238 @@
+"""Runs the selected jobs, one by one or several at a time; each gets its attempts and its log, and none stops another.
+
+What became of them is kept in selection order, and told at every change, so that a kill leaves a summary of all until
+then.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from shardwise_api.scripts import KILL_SECONDS
+
+from ..model.command import command_of
+from ..model.job import SuiteJob
+from ..model.options import SuiteOptions
+from ..model.records import FAILURES, AttemptRecord, JobRecord, Status, record_of
+from .attempt import Limits, run_attempt
+from .interrupt import Interrupt
+from .logs import Lines, ScriptLog, log
+from .order import known_seconds, longest_first
+
+_POLL_SECONDS = 0.1
+_PUBLISH_SECONDS = 0.5
+"""Between two summaries: of two hundred quick scripts each would else be written two hundred times."""
+_LAST_SECONDS = 2.0
+"""For killed scripts to be waited for, after a second signal; then the run ends without."""
+
+
+class Audience(Protocol):
+    """Whoever wants to know what goes on; called from many threads."""
+
+    def changed(self, record: JobRecord) -> None:
+        """Hear of a job whose status is another now, or that begins another attempt."""
+
+    def line(self, id: str, line: bytes) -> None:
+        """Hear what a job printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """What is to be run, and where."""
+
+    tree: Path
+    """Scripts are relative to it and run in it."""
+    jobs: tuple[SuiteJob, ...]
+    options: SuiteOptions
+    interpreter: str
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    kill_seconds: float = KILL_SECONDS
+
+    @property
+    def outputs(self) -> Path:
+        """The folder below which every job has its own."""
+        return self.tree / self.options.base_output_dir
+
+    @property
+    def logs(self) -> Path:
+        """The folder of logs."""
+        return self.tree / self.options.logs_dir
+
+    @property
+    def summaries(self) -> Path:
+        """The folder of summaries."""
+        return self.tree / self.options.summary_dir
+
+    def command(self, job: SuiteJob) -> list[str]:
+        """Return a job's command line."""
+        return command_of(job, options=self.options, interpreter=self.interpreter, output_base=str(self.outputs))
+
+
+class Runner:
+    """One run of a suite."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        *,
+        interrupt: Interrupt,
+        audience: Audience,
+        publish: Callable[[Sequence[JobRecord]], object] = lambda records: None,
+    ) -> None:
+        """`publish` is called on the caller's thread with all records, in selection order, after jobs have ended."""
+        self._suite, self._interrupt, self._audience, self._publish = suite, interrupt, audience, publish
+        self._records = {job.id: record_of(job, command=suite.command(job)) for job in suite.jobs}
+        self._limits = Limits(
+            timeout_seconds=suite.options.timeout_seconds,
+            grace_seconds=suite.options.grace_seconds,
+            kill_seconds=suite.kill_seconds,
+        )
+        # What a script prints is seen when it prints it, and a kill loses none of it.
+        self._environment = {"PYTHONUNBUFFERED": "1", **suite.environment}
+
+    @property
+    def records(self) -> list[JobRecord]:
+        """All jobs' records as they are now, in selection order."""
+        return list(self._records.values())
+
+    def run(self) -> list[JobRecord]:
+        """Run all jobs to their end, or to the interrupt's, and return their records in selection order."""
+        self._publish(self.records)
+        options = self._suite.options
+        workers = options.workers(len(self._suite.jobs))
+        jobs: Sequence[SuiteJob] = self._suite.jobs
+        if workers > 1:
+            jobs = longest_first(jobs, seconds=known_seconds(self._suite.summaries))
+        pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="worker")
+        pending: set[Future[None]] = {pool.submit(self._run, job) for job in jobs}
+        announced, given_up_at = 0, float("inf")
+        news, next_at = 0, time.monotonic()
+        while pending and time.monotonic() < given_up_at:
+            done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            news += len(done)
+            if news and time.monotonic() >= next_at:
+                self._publish(self.records)
+                news, next_at = 0, time.monotonic() + _PUBLISH_SECONDS
+            if self._interrupt.is_set and announced == 0:
+                announced = 1
+                log.warning(
+                    "Interrupted: nothing more is started; what runs has %g s to end. Again: end at once.",
+                    options.grace_seconds,
+                )
+            if self._interrupt.at_once and announced == 1:
+                announced, given_up_at = 2, time.monotonic() + _LAST_SECONDS
+                log.warning("Interrupted again: everything is ended now.")
+        pool.shutdown(wait=not pending, cancel_futures=True)
+        if pending:
+            for job in self._suite.jobs:
+                if self._records[job.id].status in (Status.PENDING, Status.RUNNING):
+                    self._end(job, status=Status.INTERRUPTED, error="Stopped: the run was interrupted")
+        self._publish(self.records)
+        return self.records
+
+    def _run(self, job: SuiteJob) -> None:
+        try:
+            self._run_attempts(job)
+        except Exception as error:
+            # Of the runner, not of the script: it must not be lost, and the other jobs go on.
+            log.error("%s: %s: %s", job.id, type(error).__name__, error, exc_info=not isinstance(error, OSError))
+            before = self._records[job.id]
+            record = record_of(
+                job,
+                command=before.command,
+                attempts=before.attempts_detail,
+                status=Status.ERROR,
+                error=f"{type(error).__name__}: {error}",
+                log_path=before.log_path,
+            )
+            self._tell(record)
+
+    def _run_attempts(self, job: SuiteJob) -> None:
+        suite, options = self._suite, self._suite.options
+        if problem := _problem_of(suite.tree / job.script):
+            self._end(job, status=Status.FAILED, error=problem)
+            return
+        if options.dry_run:
+            self._end(job, status=Status.SKIPPED)
+            return
+        if self._interrupt.is_set:
+            self._end(job, status=Status.INTERRUPTED, error="Not started: the run was interrupted")
+            return
+        if job.use_output_dir:
+            (suite.outputs / job.output).mkdir(parents=True, exist_ok=True)
+        with ScriptLog.new(suite.logs, id=job.id) as script_log:
+            log_path = _relative(script_log.path, to=suite.tree)
+            attempts, status = self._attempts(job, script_log=script_log, log_path=log_path)
+            digest = script_log.digest
+        command = suite.command(job)
+        record = record_of(job, command=command, attempts=attempts, status=status, log_path=log_path, log_sha256=digest)
+        self._tell(record)
+
+    def _attempts(
+        self, job: SuiteJob, *, script_log: ScriptLog, log_path: str
+    ) -> tuple[list[AttemptRecord], Status | None]:
+        """Try a job until that's enough; the status is None when it is that of the last attempt."""
+        suite, retries = self._suite, self._suite.options.retries
+        command = suite.command(job)
+        lines = Lines(lambda line: self._audience.line(job.id, line))
+
+        def output(chunk: bytes) -> None:
+            script_log.write(chunk)
+            lines.write(chunk)
+
+        attempts: list[AttemptRecord] = []
+        while True:
+            script_log.begin(command)
+            running = record_of(job, command=command, attempts=attempts, status=Status.RUNNING, log_path=log_path)
+            self._tell(running.model_copy(update={"attempts": len(attempts) + 1}))
+            attempt = run_attempt(
+                command,
+                number=len(attempts) + 1,
+                cwd=suite.tree,
+                env=self._environment,
+                output=output,
+                limits=self._limits,
+                stop=self._interrupt,
+                at_once=lambda: self._interrupt.at_once,
+            )
+            lines.close()
+            attempts.append(attempt)
+            if attempt.status not in FAILURES or len(attempts) > retries:
+                return attempts, None
+            delay = suite.options.delay_after(len(attempts))
+            told = (job.id, len(attempts), retries + 1, attempt.error, delay)
+            log.warning("%s: attempt %d of %d: %s; again in %g s", *told)
+            if self._interrupt.pause(delay):
+                return attempts, Status.INTERRUPTED
+
+    def _end(self, job: SuiteJob, *, status: Status, error: str | None = None) -> None:
+        before = self._records[job.id]
+        record = record_of(
+            job, command=before.command, attempts=before.attempts_detail, status=status, error=error,
+            log_path=before.log_path,
+        )  # fmt: skip
+        self._tell(record)
+
+    def _tell(self, record: JobRecord) -> None:
+        self._records[record.id] = record
+        self._audience.changed(record)
+
+
+def _problem_of(script: Path) -> str | None:
+    try:
+        with script.open("rb"):
+            return None
+    except FileNotFoundError:
+        return f"Script not found: {script}"
+    except OSError as error:
+        return f"Script can't be read: {script}: {error.strerror or error}"
+
+
+def _relative(path: Path, *, to: Path) -> str:
+    return str(path.relative_to(to) if path.is_relative_to(to) else path)

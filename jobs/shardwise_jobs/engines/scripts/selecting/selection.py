@@ -1,0 +1,156 @@
+"""Chooses what a suite runs: reads, finds, merges and filters, and says early what can't work.
+
+The order of a selection is part of its meaning (an index of a cluster's Job is a place in it), so it rests on nothing
+but the settings and the tree: written jobs, built-in ones, then those found by path.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from ..model.complaints import InvalidSuite
+from ..model.job import BATCH_NAMES, SuiteJob
+from ..model.options import SuiteOptions
+from .canonical import canonical_jobs
+from .config import read_config
+from .detect import UnreadableScript, open_script
+from .discovery import discover
+from .found import found_jobs
+from .merge import merge
+
+_NAMED = 20
+"""So many are named in one message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a suite runs, in order."""
+
+    jobs: tuple[SuiteJob, ...]
+    warnings: tuple[str, ...] = ()
+    nothing_discovered: bool = False
+    """There is no job at all, and strict_discovery wants that to be an error (exit 3)."""
+
+
+def select(tree: Path, options: SuiteOptions) -> Selection:
+    """Return what a suite runs in a tree; nothing is executed.
+
+    Scripts that aren't there stay selected with a warning: their jobs fail, the others run.
+
+    Raises:
+        InvalidSuite: the settings or the config can't work, a selected script can't be read, or `only` names no job.
+    """
+    config = read_config(Path(options.config)) if options.config is not None else None
+    warnings = [*config.warnings] if config else []
+    entries = (*(config.jobs if config else ()), *options.jobs)
+    scripts: tuple[str, ...] = ()
+    if options.auto_discover:
+        search = discover(tree, options=options)
+        scripts = search.scripts
+        warnings += search.warnings
+    found = found_jobs(tree, scripts, options=options)
+    merged = merge(
+        written=[entry.job() for entry in entries],
+        built_in=canonical_jobs() if options.default_jobs else (),
+        found=found.jobs,
+        allow_overrides=options.allow_discovery_overrides,
+    )
+    warnings += [*found.warnings, *merged.warnings]
+    jobs = merged.jobs
+    if not jobs:
+        if options.strict_discovery:
+            return Selection(jobs=(), warnings=tuple(warnings), nothing_discovered=True)
+        jobs = canonical_jobs()
+        warnings.append(
+            "no job was given or found, so the built-in ones are taken (strict_discovery makes it an error)"
+        )
+    jobs = _filtered(jobs, only=options.only, exclude=options.exclude, warnings=warnings)
+    warnings += _missing(tree, jobs)
+    warnings += [sentence for job in jobs for sentence in _idle_args(job)]
+    warnings += _shared_outputs(jobs)
+    return Selection(jobs=jobs, warnings=tuple(warnings))
+
+
+def _filtered(
+    jobs: tuple[SuiteJob, ...], *, only: Sequence[str], exclude: Sequence[str], warnings: list[str]
+) -> tuple[SuiteJob, ...]:
+    chosen = _chosen(jobs, only, option="only", warnings=warnings)
+    if only and not chosen:
+        raise InvalidSuite(f"only: no job has such an id ({', '.join(only[:_NAMED])}); {_known(jobs)}")
+    left_out = _chosen(jobs, exclude, option="exclude", warnings=warnings)
+    selected = tuple(job for job in jobs if (not only or job.id in chosen) and job.id not in left_out)
+    if not selected:
+        warnings.append("nothing is selected: exclude leaves no job")
+    return selected
+
+
+def _chosen(jobs: Sequence[SuiteJob], names: Sequence[str], *, option: str, warnings: list[str]) -> set[str]:
+    """Return the ids that some names mean, in any case; an id comes before an alias."""
+    by_id = {job.id.lower(): {job.id} for job in jobs}
+    by_alias: defaultdict[str, set[str]] = defaultdict(set)
+    for job in jobs:
+        for alias in job.aliases:
+            by_alias[alias.lower()].add(job.id)
+    chosen: set[str] = set()
+    for name in names:
+        meant = by_id.get(name.lower()) or by_alias.get(name.lower())
+        if meant:
+            chosen |= meant
+            continue
+        close = get_close_matches(name.lower(), [*by_id, *by_alias], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        warnings.append(f"{option}: no job has the id {name!r}{hint}")
+    return chosen
+
+
+def _known(jobs: Sequence[SuiteJob]) -> str:
+    more = f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else ""
+    return f"known are {', '.join(job.id for job in jobs[:_NAMED])}{more}"
+
+
+def _missing(tree: Path, jobs: Sequence[SuiteJob]) -> list[str]:
+    """Return a warning for each script that isn't there. Raises InvalidSuite for those that can't be read."""
+    warnings = []
+    problems = []
+    for job in jobs:
+        try:
+            with open_script(tree / job.script, name=job.script) as stream:
+                if stream is None:
+                    warnings.append(f"{job.id}: script not found: {job.script}; this job will fail")
+        except UnreadableScript as error:
+            problems.append(error)
+    if problems:
+        more = f" (and {len(problems) - _NAMED} more)" if len(problems) > _NAMED else ""
+        said = "; ".join(str(problem) for problem in problems[:_NAMED])
+        raise UnreadableScript(f"{said}{more}; mend this, or leave it out by exclude or exclude_regex")
+    return warnings
+
+
+def _idle_args(job: SuiteJob) -> list[str]:
+    support = {
+        "epochs": job.supports_epochs,
+        "folds": job.supports_folds,
+        "sample": job.supports_sample,
+        BATCH_NAMES[0]: job.supports_batch,
+    }
+    return [
+        f"{job.id}: args.{name} is not passed, since supports_{name} is false"
+        for name, supported in support.items()
+        if name in job.args and not supported
+    ]
+
+
+def _shared_outputs(jobs: Sequence[SuiteJob]) -> list[str]:
+    writers: defaultdict[str, list[str]] = defaultdict(list)
+    for job in jobs:
+        if job.use_output_dir:
+            writers[job.output].append(job.id)
+    return [
+        f"{' and '.join(ids)} write to the same output folder {output}"
+        for output, ids in writers.items()
+        if len(ids) > 1
+    ]
