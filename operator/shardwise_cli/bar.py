@@ -1,4 +1,4 @@
-"""The progress bar of a run: samples, chunks or steps, rate, time left, errors or losses, on standard error."""
+"""The progress bar of a run: what it works through, rate, time left, errors or losses, on standard error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Never
 
 from tqdm import tqdm
 
-from shardwise_api.runs import IngestRun, Run, is_gang, sweep_of
+from shardwise_api.runs import IngestRun, Run, is_gang, suite_of, sweep_of
 from shardwise_api.status import ConditionType, Failure, RunStatus
 
 from .figures import figures
@@ -21,6 +21,7 @@ class ProgressBar:
         self._label = run.metadata.name
         self._ranks = is_gang(run)
         self._seeds = sweep_of(run) is not None
+        self._scripts = suite_of(run) is not None
         self._told = ""
         self._shown: list[Failure] = []
         terminal = sys.stderr.isatty()
@@ -63,6 +64,8 @@ class ProgressBar:
         learned = figures({metric.name: metric.value for metric in status.metrics})
         if self._ranks:
             return {**learned, "ranks": f"{shards.active}/{shards.total}"}
+        if self._scripts:
+            return {"failed": shards.failed, "running": shards.active}
         done = f"{shards.succeeded}/{shards.total}"
         return {**learned, "seeds": done} if self._seeds else {"errors": status.items.failed, "shards": done}
 
@@ -70,6 +73,8 @@ class ProgressBar:
 def _items_of(run: Run) -> str:
     if isinstance(run, IngestRun):
         return "chunks"
+    if suite_of(run) is not None:
+        return "scripts"
     return "steps" if is_gang(run) or sweep_of(run) is not None else "samples"
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from shardwise_api.runs import Run, is_gang, sweep_of
+from shardwise_api.runs import Run, is_gang, suite_of, sweep_of
 from shardwise_api.status import ConditionType, RunStatus
+from shardwise_api.wire import SuiteCounts
 
 from .figures import number
 
@@ -40,6 +41,10 @@ def print_run(run: Run, *, logs: Path) -> None:
     if training:
         table.add_row("steps", f"{items.done:,}" if items.total is None else f"{items.done:,} of {items.total:,}")
         table.add_row("ranks" if is_gang(run) else "seeds", _shards(run, status))
+    elif status.suite is not None:
+        table.add_row("scripts", counted(status.suite.counts))
+        if status.suite.exit_status is not None:
+            table.add_row("exit status", str(status.suite.exit_status))
     else:
         table.add_row("items", f"{items.done:,} done, {items.failed:,} failed, {items.skipped:,} skipped")
         table.add_row("shards", f"{status.shards.succeeded} of {status.shards.total} done")
@@ -62,10 +67,42 @@ def print_run(run: Run, *, logs: Path) -> None:
     if status.failures:
         table.add_row("logs", str(logs))
     console.print(table)
-    if training:
+    if suite_of(run) is not None:
+        _print_jobs(console, status)
+    elif training:
         _print_metrics(console, metrics)
     else:
         _print_levels(console, metrics)
+
+
+def counted(counts: SuiteCounts) -> str:
+    """Return how many scripts of a suite went which way, in words."""
+    numbers = {
+        "succeeded": counts.success, "failed": counts.failed, "skipped": counts.skipped,
+        "interrupted": counts.interrupted,
+    }  # fmt: skip
+    told = ", ".join(f"{number:,} {word}" for word, number in numbers.items() if number)
+    return f"{told or 'none over'} of {counts.total:,}"
+
+
+def _print_jobs(console: Console, status: RunStatus) -> None:
+    suite = status.suite
+    if suite is None or not suite.jobs:
+        return
+    table = Table(title="Scripts", title_justify="left")
+    for heading in ("id", "status", "attempts", "exit code", "seconds"):
+        table.add_column(heading, justify="left" if heading in ("id", "status") else "right", overflow="fold")
+    for job in suite.jobs:
+        table.add_row(
+            job.id,
+            job.status,
+            "" if job.attempts is None else str(job.attempts),
+            "" if job.exit_code is None else str(job.exit_code),
+            "" if job.duration_seconds is None else f"{job.duration_seconds:,.2f}",
+        )
+    if (left_out := suite.counts.total - len(suite.jobs)) > 0:
+        table.add_row(f"… {left_out} more in the summary", "", "", "", "")
+    console.print(table)
 
 
 def _shards(run: Run, status: RunStatus) -> str:

@@ -97,10 +97,15 @@ CASES = {
         code=1,
         says=("http://127.0.0.1:1",),
     ),
-    "engine of a later version": Case(
-        make=setting("spec.engine", {"scripts": {"source": "/scripts", "jobs": [{"name": "a"}]}}),
+    "scripts in shards": Case(
+        make=setting("spec.engine", {"scripts": {"source": "scripts"}}),
         code=2,
-        says=("spec.engine.scripts", "it runs difflogic, ingest, kato"),
+        says=("spec.sharding", "engine.scripts.maxWorkers says how many run at once"),
+    ),
+    "no workers": Case(
+        make=setting("spec.engine", {"scripts": {"source": "scripts", "maxWorkers": 0}}),
+        code=2,
+        says=("spec.engine.scripts.maxWorkers", "max_workers must be greater than 0"),
     ),
     "store that is a folder": Case(
         make=setting(f"{KATO}.store", {"uri": "sqlite:////"}), code=2, says=("store.uri", "sqlite:///")

@@ -25,6 +25,7 @@ SETTINGS = ChildSettings(
 REST_ON_A_CLUSTER = ("engine.kato.server={url: 'http://kato.example'}",)
 RANKS = ('output={uri: "s3://b/p"}', "sharding.shards=3")
 SEEDS = (*RANKS, "engine.difflogic.sweep={seeds: [7, 8, 9]}")
+SCRIPTS = ('output={uri: "file:///data/out"}', "engine.scripts.retries=2", "engine.scripts.graceSeconds=40")
 MAX_LABEL = 63
 VOLUME_TYPES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
     "secret"}  # fmt: skip
@@ -71,6 +72,7 @@ RUNS = {
     "ingest": run_of('output={uri: "s3://b/p"}', text=manifests.INGEST),
     "gang": run_of(*RANKS, text=manifests.DIFFLOGIC),
     "sweep": run_of(*SEEDS, text=manifests.DIFFLOGIC),
+    "suite": run_of(*SCRIPTS, text=manifests.SCRIPTS),
 }
 
 
@@ -229,6 +231,42 @@ class TestSeeds:
         spec = job_of(RUNS["sweep"], step)["spec"]
         assert "successPolicy" not in spec
         assert "FailIndex" not in [rule["action"] for rule in spec["podFailurePolicy"]["rules"]]
+
+
+class TestScripts:
+    def test_that_fail_end_neither_the_run_nor_each_other_whatever_their_codes(self) -> None:
+        action = EnsureJob(
+            step=Step.WORK, completions=7, parallelism=4, document=run_document(RUNS["suite"], prepared=PREPARED)
+        )
+        spec = children_of(run=RUNS["suite"], action=action, settings=SETTINGS)[-1]["spec"]
+        assert [rule["action"] for rule in spec["podFailurePolicy"]["rules"]] == ["Ignore", "Ignore"]
+        assert (spec["completions"], spec["parallelism"], spec["maxFailedIndexes"]) == (7, 4, 7)
+        assert spec["backoffLimitPerIndex"] == 2
+
+    @pytest.mark.parametrize("step", [Step.PREPARE, Step.FINALIZE])
+    def test_with_bad_settings_are_not_looked_for_again(self, step: Step) -> None:
+        rules = job_of(RUNS["suite"], step)["spec"]["podFailurePolicy"]["rules"]
+        assert [rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailJob"] == [[2]]
+
+    def test_have_time_to_end_and_to_be_written_down(self) -> None:
+        assert pod_of(RUNS["suite"])["terminationGracePeriodSeconds"] == 60
+        longer = run_of(*SCRIPTS, "worker.terminationGracePeriodSeconds=90", text=manifests.SCRIPTS)
+        assert pod_of(longer)["terminationGracePeriodSeconds"] == 90
+        assert "terminationGracePeriodSeconds" not in pod_of(RUNS["suite"], Step.PREPARE)
+
+    def test_are_told_nothing_about_threads_and_their_workers_where_they_are(self) -> None:
+        found = environment(RUNS["suite"])
+        assert found["SHARDWISE_NODE"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
+        assert not {"OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM"} & set(found)
+
+    @pytest.mark.parametrize("step", Step)
+    def test_get_the_nodes_and_the_gpus_that_their_run_asks_for(self, step: Step) -> None:
+        gpus = {"limits": {"nvidia.com/gpu": 1, "memory": "8Gi"}}
+        worker = {"nodeSelector": {"gpu": "h200"}, "resources": gpus, "tolerations": [{"key": "nvidia.com/gpu"}]}
+        run = run_of(*SCRIPTS, f"worker={json.dumps(worker)}", text=manifests.SCRIPTS)
+        assert pod_of(run, step)["nodeSelector"] == {"gpu": "h200"}
+        assert {"key": "nvidia.com/gpu"} in pod_of(run, step)["tolerations"]
+        assert container_of(run, step)["resources"] == gpus
 
 
 class TestNames:

@@ -236,3 +236,36 @@ def test_runs_are_shown_oldest_first() -> None:
     board = _board(_run("new"), _run("old", creationTimestamp=old.strftime("%Y-%m-%dT%H:%M:%SZ")))
 
     assert [run.name for run in board.runs] == ["old", "new"]
+
+
+SUITE = {
+    "phase": "Running",
+    "suite": {
+        "counts": {"total": 9, "success": 1, "failed": 1, "skipped": 0, "interrupted": 0},
+        "jobs": [
+            {"id": "train_ok", "status": "SUCCESS", "attempts": 1, "exitCode": 0, "durationSeconds": 200.2},
+            {"id": "train_bad", "status": "FAILED", "attempts": 3, "exitCode": 3, "durationSeconds": 1.0},
+            *({"id": f"train_{n}", "status": "RUNNING"} for n in range(7)),
+        ],
+    },
+}
+
+
+class TestScripts:
+    def test_are_listed_with_their_shards_by_which_their_logs_are_found(self) -> None:
+        cut = {**SUITE, "suite": {**SUITE["suite"], "exitStatus": 1, "jobs": SUITE["suite"]["jobs"][:2]}}  # type: ignore[dict-item, index]
+        stream = io.StringIO()
+        Console(file=stream, width=100).print(run_page(view(_run(status=cut)), now=NOW))
+        lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
+
+        assert "exit status 1" in lines
+        assert "0 train_ok SUCCESS 1 0 3m20s" in lines
+        assert "1 train_bad FAILED 3 3 1s" in lines
+        assert "… 7 more in the summary" in lines
+
+    def test_that_run_are_named_below_their_bar(self) -> None:
+        drawn = "\n".join(_drawn(_board(_run(status=SUITE)), width=120))
+
+        assert "running train_0, train_1, train_2, train_3, train_4, train_5 and 1 more" in drawn
+        over = {"type": "Failed", "status": "True", "reason": "MandatoryJobFailed", "message": "1 of 9"}
+        assert "running" not in "\n".join(_drawn(_board(_run(status={**SUITE, "conditions": [over]})), width=120))

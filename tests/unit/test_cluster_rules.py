@@ -50,6 +50,11 @@ def test_a_relative_path_is_named(change: str, field: str) -> None:
     assert "is relative" in problem
 
 
+def test_a_tree_of_scripts_is_on_a_volume() -> None:
+    (problem,) = problems("output={uri: 'file:///data/out'}", "engine.scripts.source=scripts", text=manifests.SCRIPTS)
+    assert problem.startswith("spec.engine.scripts.source: 'scripts' is relative")
+
+
 @pytest.mark.parametrize("text", [manifests.INGEST], ids=["ingest"])
 def test_an_ingest_run_has_the_same_rules(text: str) -> None:
     assert [problem.partition(":")[0] for problem in problems(text=text)] == [

@@ -22,6 +22,7 @@ from shardwise_cli.main import cli
 from shardwise_jobs.engines.difflogic.cli import difflogic
 from shardwise_jobs.engines.ingest.cli import ingest
 from shardwise_jobs.engines.kato.cli import kato
+from shardwise_jobs.engines.scripts.cli import suite
 from shardwise_operator.children.pod import USER, reserved_environment
 from shardwise_operator.core.cluster_rules import cluster_problems
 from shardwise_operator.core.happenings import Happened, Happening
@@ -232,7 +233,13 @@ def asked_of_shardwise(name: str) -> Iterator[list[str]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_of_shardwise_is_there_with_its_options(name: str) -> None:
     for words in asked_of_shardwise(name):
-        command: click.Command = {**cli.commands, "kato": kato, "difflogic": difflogic, "ingest": ingest}[words[0]]
+        command: click.Command = {
+            **cli.commands,
+            "kato": kato,
+            "difflogic": difflogic,
+            "ingest": ingest,
+            "suite": suite,
+        }[words[0]]
         if isinstance(command, click.Group):
             command = command.commands[words[1]]
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
@@ -362,3 +369,16 @@ def test_the_clusters_example_is_of_one_piece() -> None:
     assert f"s|{loader['spec']['containers'][0]['image']}|" in page
     assert kato_engine.server is not None
     assert kato_engine.server.url == "http://shardwise-kato.shardwise.svc:8000"
+
+
+def test_the_clusters_suite_runs_on_a_cluster_and_is_the_one_that_runs_here() -> None:
+    claim, manifest = yaml.safe_load_all(read("examples/scripts-cluster.yaml"))
+    run = parse_manifest(yaml.safe_dump(manifest), name="scripts-cluster.yaml")
+    here = yaml.safe_load(read("examples/scripts-suite.yaml"))["spec"]["engine"]["scripts"]
+    there = manifest["spec"]["engine"]["scripts"]
+
+    assert unfit(run) == []
+    assert [volume["persistentVolumeClaim"]["claimName"] for volume in run.spec.worker.volumes[1:]] == [
+        claim["metadata"]["name"]
+    ]
+    assert {**here, "source": there["source"]}.items() <= there.items()

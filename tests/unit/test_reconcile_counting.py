@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 from shardwise_api.status import Phase
+from shardwise_api.wire import PrepareResult
+from tests.support import manifests
 from tests.support.fake_cluster import World
 from tests.support.virtual_time import in_virtual_time
 
@@ -56,5 +58,32 @@ def test_a_pod_that_is_gone_for_good_holds_nothing_up_and_is_looked_for_once() -
         await world.pass_time(30)
         assert world.status().phase is Phase.FINALIZING
         assert len([call for call in world.api.calls if (call.verb, call.kind) == ("list", "Pod")]) == 1
+
+    in_virtual_time(story())
+
+
+def test_scripts_whose_ends_no_watch_has_shown_are_spoken_for_before_finalize() -> None:
+    async def story() -> None:
+        world = World()
+        world.apply("output={uri: 'file:///data/out'}", text=manifests.SCRIPTS)
+        await world.pass_time()
+        prepared = PrepareResult(items_total=3, input_fingerprint="x")
+        await world.finish_step("words-prepare", message=prepared.model_dump_json(by_alias=True))
+        well, *killed = world.jobs.pods("words")
+        # How these ended is shown; that something is to be seen of failed ones is no sign that all is.
+        world.end_shard(well)
+        world.jobs.end(killed[0], code=137, reason="OOMKilled")
+        await world.pass_time(1)
+        world.jobs.end(killed[1], code=137, reason="OOMKilled")
+        world.jobs.sync()
+        world.lose()
+        job = world.api.body("Job", "words")
+        assert job is not None
+        world.operator.cache.see("Job", job)
+        await world.pass_time()
+        document = world.api.body("ConfigMap", "words-finalize")
+        assert document is not None
+        ends = json.loads(document["data"]["run.json"])["worked"]["ends"]
+        assert [(end["shard"], end["reason"]) for end in ends] == [(1, "OOMKilled"), (2, "OOMKilled")]
 
     in_virtual_time(story())

@@ -19,6 +19,8 @@ from .page import COLOURS, coloured
 from .view import RunView
 
 _STEP_PERCENT = 10
+_NAMED = 6
+"""Scripts that are named in a line."""
 _IDLE = "no runs yet: waiting for the first (Ctrl-C leaves)"
 
 
@@ -120,7 +122,7 @@ def picture(board: Board, *, width: int, namespaces: bool = False) -> Renderable
     for run in board.deleted.values():
         parts.append(Text(f"{_label(run, namespaces)} deleted", style="magenta"))
     for run in runs:
-        learned = "" if run.over else in_a_line(run.metrics)
+        learned = "" if run.over else in_a_line(run.metrics) or _at_work(run)
         if learned:
             parts.append(Text(f"{_label(run, namespaces)}: {learned}", style="dim"))
         if run.trouble:
@@ -158,6 +160,12 @@ def _bars(runs: list[RunView], *, width: int, namespaces: bool) -> Table:
             *((errors,) if roomy else (Text.assemble(remaining, " " if run.failed and remaining else "", errors),)),
         )
     return grid
+
+
+def _at_work(run: RunView) -> str:
+    names = run.scripts_at_work
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"running {', '.join(names[:_NAMED])}{more}" if names else ""
 
 
 def first_line(message: str) -> str:

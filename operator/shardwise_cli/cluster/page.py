@@ -25,6 +25,14 @@ COLOURS = {
     "Preparing": "cyan",
     "Finalizing": "cyan",
 }
+_OF_SCRIPTS = {
+    "SUCCESS": "green",
+    "FAILED": "red",
+    "TIMEOUT": "red",
+    "ERROR": "red",
+    "INTERRUPTED": "yellow",
+    "RUNNING": "cyan",
+}
 
 
 def coloured(phase: str) -> Text:
@@ -41,6 +49,8 @@ def run_page(run: RunView, *, now: datetime) -> Group:
         )
     if run.conditions:
         parts += [_title("Conditions"), _conditions(run, now)]
+    if run.suite is not None and run.suite.get("jobs"):
+        parts += [_title("Scripts"), suite_table(run.suite)]
     if run.failures:
         parts += [_title("Failures"), _failures(run)]
     if run.result is not None:
@@ -66,7 +76,10 @@ def _head(run: RunView, now: datetime) -> Table:
         progress += f", about {text.duration(run.remaining)} to go"
     grid.add_row("progress", progress)
     failed, skipped = text.count(run.failed), text.count(run.skipped)
-    grid.add_row("items", f"{text.count(run.done)} done, {failed} failed, {skipped} skipped of {total}")
+    if run.suite is not None and run.suite.get("exitStatus") is not None:
+        grid.add_row("exit status", str(run.suite["exitStatus"]))
+    what = "items" if run.suite is None else "scripts"
+    grid.add_row(what, f"{text.count(run.done)} done, {failed} failed, {skipped} skipped of {total}")
     at_once = sharding.get("parallelism")
     dealt = ", ".join(filter(None, (sharding.get("strategy"), f"{at_once} at once" if at_once else "")))
     shards = f"{run.shards_done} done, {run.shards_active} active, {run.shards_failed} failed of {run.shards}"
@@ -88,6 +101,27 @@ def _conditions(run: RunView, now: datetime) -> Table:
     for condition in run.conditions:
         since = text.age(condition.since, now=now)
         table.add_row(condition.type, condition.status, condition.reason, since, Text(condition.message))
+    return table
+
+
+def suite_table(suite: Mapping[str, Any]) -> Table:
+    """Return the jobs of a suite, as many as the status has."""
+    table = _plain("shard", "script", "status", "attempts", "exit", "took")
+    jobs = suite.get("jobs") or []
+    for shard, job in enumerate(jobs):
+        state = str(job.get("status") or "")
+        attempts, code = job.get("attempts"), job.get("exitCode")
+        table.add_row(
+            str(shard),
+            Text(str(job.get("id"))),
+            Text(state, style=_OF_SCRIPTS.get(state, "")),
+            text.NOTHING if attempts is None else str(attempts),
+            text.NOTHING if code is None else str(code),
+            text.duration(job.get("durationSeconds")),
+        )
+    left_out = int((suite.get("counts") or {}).get("total") or 0) - len(jobs)
+    if left_out > 0:
+        table.add_row("…", f"{left_out} more in the summary", "", "", "", "")
     return table
 
 

@@ -44,7 +44,7 @@ def warnings(run: Run) -> list[Problem]:
 
 
 def _gone(field: str) -> str:
-    written = field.endswith(("output.uri", "store.uri"))
+    written = field.endswith(("output.uri", "store.uri", "baseOutputDir"))
     return "a pod's own files are read-only" if written else "it has to be in the worker's image"
 
 
@@ -72,6 +72,11 @@ def _values(run: Run) -> Iterator[tuple[str, str]]:
         if model is not None and model.startswith(_FOLDERS):
             yield "spec.embedding.model", model
         return
+    scripts = run.spec.engine.scripts
+    if scripts is not None:
+        yield "spec.engine.scripts.source", scripts.source
+        if scripts.base_output_dir.startswith("/"):
+            yield "spec.engine.scripts.baseOutputDir", scripts.base_output_dir
     kato = run.spec.engine.kato
     if kato is None:
         return

@@ -63,12 +63,20 @@ class RunView:
     metrics: Mapping[str, float]
     checkpoint: Mapping[str, Any] | None
     """Where a training would go on."""
+    suite: Mapping[str, Any] | None
+    """Of a run of scripts: exit status, counts and jobs."""
     result: Mapping[str, Any] | None
 
     @property
     def short(self) -> str:
         """Return `trun/NAME`."""
         return f"{SHORT.get(self.kind, self.kind.lower())}/{self.name}"
+
+    @property
+    def scripts_at_work(self) -> tuple[str, ...]:
+        """Scripts of a suite that run now, as far as the status names them."""
+        jobs = (self.suite or {}).get("jobs") or []
+        return tuple(str(job.get("id")) for job in jobs if job.get("status") == "RUNNING")
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -157,6 +165,7 @@ def view(document: Document) -> RunView:
         failures=tuple(status.get("failures") or []),
         metrics={metric["name"]: metric["value"] for metric in status.get("metrics") or []},
         checkpoint=_mapping(status.get("checkpoint")) or None,
+        suite=_mapping(status.get("suite")) or None,
         result=status.get("result"),
     )
 

@@ -25,7 +25,8 @@ Examples:
   shardwise get trun/words -o yaml    the whole resource
 """
 RESULT_EPILOG = """
-Exit code: 0 with a result, 1 when the run has none (yet); the phase is told then.
+Exit code: 0 with a result, 1 when the run has none (yet); the phase is told then. A suite of scripts that
+failed has one: which of them did.
 
 \b
 Examples:
@@ -122,7 +123,7 @@ async def _result(client: Client, text: str, *, output: str, only_digest: bool) 
     from ..cluster.view import view
 
     found = view(await find(client, names.parse(text)))
-    if not found.complete or found.result is None:
+    if not found.finished or found.result is None:
         told = f"{found.short} has no result: it is {found.phase}"
         if found.percent is not None and not found.finished:
             told += f", {found.percent}%"
@@ -131,18 +132,23 @@ async def _result(client: Client, text: str, *, output: str, only_digest: bool) 
     if only_digest:
         click.echo(str(found.result.get("digest")))
     elif output == "json":
-        click.echo(json.dumps({**found.result, "metrics": dict(found.metrics)}, ensure_ascii=False, indent=2))
+        suite = {} if found.suite is None else {"suite": found.suite}
+        everything = {**found.result, **suite, "metrics": dict(found.metrics)}
+        click.echo(json.dumps(everything, ensure_ascii=False, indent=2))
     else:
         print_result(found)
     return EXIT_COMPLETE
 
 
 def print_result(run: Any) -> None:
-    """Print digest, summary and metrics of a complete run."""
-    from ..cluster.page import metrics_table, page_console, result_grid
+    """Print digest, summary and metrics of a run that has a result, of a suite its scripts too."""
+    from ..cluster.page import metrics_table, page_console, result_grid, suite_table
 
     console = page_console()
     console.print(result_grid(run))
+    if run.suite is not None and run.suite.get("jobs"):
+        console.print()
+        console.print(suite_table(run.suite))
     if run.metrics:
         console.print()
         console.print(metrics_table(run.metrics))

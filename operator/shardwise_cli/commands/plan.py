@@ -13,13 +13,14 @@ import click
 from rich.table import Table
 
 from shardwise_api.difflogic import DifflogicEngine
-from shardwise_api.runs import Run, TrainingRun, engine_name
+from shardwise_api.runs import Run, TrainingRun, engine_name, suite_of
 from shardwise_api.sharding import shard_items
 from shardwise_api.wire import Environment, PrepareResult, Step, StepFailure
 from shardwise_operator.core.plan import run_document
 
 from ..local.runner import local_parallelism, worker_environment
 from ..local.workdir import Workdir
+from ..suite_plan import print_suite
 from ..tables import wide_console
 from .common import default_workdir, fail, load, manifest_arguments
 
@@ -33,6 +34,9 @@ def plan(manifest: Path, overrides: tuple[str, ...], workdir: Path | None) -> No
     run = load(manifest, overrides)
     directory = Workdir(workdir.absolute() if workdir else default_workdir(manifest, run))
     prepared = _look(run, directory)
+    if suite_of(run) is not None:
+        print_suite(run, prepared, workdir=directory.path)
+        return
     sharding = run.spec.sharding
     processes = local_parallelism(run, sharding.parallelism or sharding.shards)
     console = wide_console()

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from shardwise_api.manifest import InvalidManifest, load_manifest
-from shardwise_api.runs import Run
+from shardwise_api.runs import Run, suite_of
 from shardwise_api.wire import PrepareResult, Step
 from shardwise_operator.core.actions import EnsureJob
 from shardwise_operator.core.observed import JobState, JobView, Observed
@@ -35,7 +35,8 @@ UNKNOWN_FINGERPRINT = "known-after-the-prepare-step"
 _DEFAULT_IMAGE = "shardwise/worker:VERSION"
 _REMARKS = {
     Step.PREPARE: "looks at the input, counts and checks; one pod",
-    Step.WORK: "learns, one completion index per shard; `prepared` in run.json stands for what the prepare step finds",
+    Step.WORK: "learns, one completion index per shard; `prepared` in run.json stands for what the prepare step finds "
+    "(of scripts their number too: here as many as run at once)",
     Step.FINALIZE: "puts together; `prepared` and `worked` in run.json stand for what the steps before it find",
 }
 
@@ -111,7 +112,10 @@ def documents(run: Run, *, settings: Any, steps: list[Step]) -> Iterator[str]:
 def actions(run: Run) -> list[EnsureJob]:
     """Return what the operator's own plan asks for, step after step, were each to go well."""
     now = datetime.now(UTC)
-    prepared = PrepareResult(input_fingerprint=UNKNOWN_FINGERPRINT)
+    suite = suite_of(run)
+    prepared = PrepareResult(
+        input_fingerprint=UNKNOWN_FINGERPRINT, items_total=None if suite is None else suite.max_workers
+    )
     done = {
         Step.PREPARE: prepared.model_dump_json(by_alias=True, exclude_none=True),
         Step.WORK: "",
@@ -119,6 +123,9 @@ def actions(run: Run) -> list[EnsureJob]:
     fresh = run.model_copy(deep=True)
     fresh.status = None
     fresh.spec.suspend = False
+    if (own := suite_of(fresh)) is not None:
+        # What a dry run leaves out is worth seeing too.
+        own.dry_run = False
     seen: dict[Step, JobView] = {}
     found = []
     for step in Step:

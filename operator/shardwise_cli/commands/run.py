@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from shardwise_api.runs import Run, engine_name
+from shardwise_api.runs import Run
 from shardwise_api.status import ConditionType, RunStatus
 
 from ..bar import ProgressBar
@@ -26,8 +26,6 @@ from .common import (
     manifest_arguments,
 )
 
-RUN_HERE = ("difflogic", "ingest", "kato")
-"""Engines whose workers there are."""
 INVALID_REASONS = frozenset({"InvalidSpec", "InvalidInput", "StoreMismatch"})
 """A run that failed for one of these was never going to work: exit 2, as for a manifest that doesn't parse."""
 
@@ -35,7 +33,8 @@ EPILOG = """
 \b
 Ctrl-C once finishes the current blocks (a training's step, with a checkpoint), twice stops at once; either way
 --resume goes on where it was, and nothing is lost or counted twice.
-Exit code: 0 Complete, 1 Failed, 2 invalid manifest, 130 interrupted.
+Scripts that run are waited for as long as graceSeconds says.
+Exit code: 0 Complete, 1 Failed, 2 invalid manifest, 130 interrupted; of scripts also 3, nothing discovered.
 
 \b
 Examples:
@@ -43,6 +42,7 @@ Examples:
   shardwise run run.yaml --set sharding.shards=8 --set sharding.parallelism=4
   shardwise run run.yaml -o json > result.json
   shardwise run training.yaml --resume --set sharding.shards=3     with another number of ranks
+  shardwise run examples/scripts-suite.yaml --set engine.scripts.maxWorkers=6
 """
 
 
@@ -56,9 +56,6 @@ Examples:
 def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output: str, resume: bool) -> None:
     """Run MANIFEST on this machine, without a cluster: same plan, same workers, same digest."""
     wanted = load(manifest, overrides)
-    if engine_name(wanted) not in RUN_HERE:
-        known = ", ".join(RUN_HERE)
-        fail(f"spec.engine.{engine_name(wanted)}: this version can't run it yet; it runs {known}", EXIT_INVALID)
     directory = Workdir(workdir.absolute() if workdir else default_workdir(manifest, wanted))
     try:
         with directory.locked():
@@ -97,6 +94,8 @@ def _tell(done: Run) -> int:
     failed = status.condition(ConditionType.FAILED)
     if failed is not None and failed.status == "True":
         click.echo(f"Failed ({failed.reason}): {failed.message}", err=True)
+        if status.suite is not None and status.suite.exit_status is not None:
+            return status.suite.exit_status
         return EXIT_INVALID if failed.reason in INVALID_REASONS else EXIT_FAILED
     if status.is_true(ConditionType.COMPLETE):
         return EXIT_COMPLETE

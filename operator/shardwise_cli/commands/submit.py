@@ -185,8 +185,9 @@ class _Sender:
         run = next(iter(board.runs), None)
         if run is None:
             raise ClientError(f"{self._name} was deleted before its end")
-        if run.complete:
+        if run.result is not None:
             print_result(run)
+        if run.complete:
             return EXIT_COMPLETE
         click.echo(
             f"{self._name} {run.phase} ({run.trouble}): shardwise get {self._name}; shardwise logs {self._name}",

@@ -204,7 +204,8 @@ class LocalJob:
             reason=told.reason,
             message=shortened(told.message),
         )
-        self.failures = [*self.failures, failure][-MAX_FAILURES:]
+        # At least the last one of each index: of a suite's scripts nobody else may know how they ended.
+        self.failures = [*self.failures, failure][-max(MAX_FAILURES, self.completions) :]
         if code in self.rules.ends_job:
             self._give_up(number, told)
             self._end(JobState.FAILED, reason="PodFailurePolicy" if self.step is Step.WORK else told.reason)
@@ -218,8 +219,13 @@ class LocalJob:
                 self._end(JobState.FAILED, reason="MaxFailedIndexesExceeded")
                 self._signal(signal.SIGTERM)
             return
-        delay = min(LONGEST_BACKOFF_SECONDS, self.backoff_seconds * 2 ** min(index.failures, 10))
-        index.not_before = time.monotonic() + random.uniform(delay / 2, delay)
+        index.not_before = time.monotonic() + self._pause(index.failures)
+
+    def _pause(self, failures: int) -> float:
+        if (wanted := self.rules.pause(failures)) is not None:
+            return wanted
+        delay = min(LONGEST_BACKOFF_SECONDS, self.backoff_seconds * 2 ** min(failures, 10))
+        return random.uniform(delay / 2, delay)
 
     def _give_up(self, number: int, told: StepFailure) -> None:
         self._waiting.remove(number)

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import FrameType, TracebackType
 
-from shardwise_api.runs import Run, is_gang, sweep_of
+from shardwise_api.runs import Run, is_gang, suite_of, sweep_of
 from shardwise_api.status import Failure, RunStatus
 from shardwise_api.wire import Environment, Step
+from shardwise_operator.children.pod import single_threaded
 from shardwise_operator.core.actions import EnsureJob, StopJob, SuspendJob
 from shardwise_operator.core.attempts import attempts
 from shardwise_operator.core.observed import Observed
@@ -62,8 +63,7 @@ class LocalRunner:
         self._on_status = on_status
         self._jobs: dict[Step, LocalJob] = {}
         self._environment = worker_environment(run, workdir)
-        training = is_gang(run) or sweep_of(run) is not None
-        self._finishing = "finishing the current step" if training else "finishing the current blocks"
+        self._finishing = _finishing(run)
 
     def __enter__(self) -> LocalRunner:
         return self
@@ -151,7 +151,7 @@ class LocalRunner:
 
 def local_parallelism(run: Run, wanted: int) -> int:
     """Return how many workers run at once here: what the manifest says, else one per core; ranks all of them."""
-    if run.spec.sharding.parallelism is not None or is_gang(run):
+    if run.spec.sharding.parallelism is not None or is_gang(run) or suite_of(run) is not None:
         return wanted
     return max(1, min(wanted, len(os.sched_getaffinity(0))))
 
@@ -160,12 +160,17 @@ def worker_environment(run: Run, workdir: Workdir) -> Mapping[str, str]:
     """Return the variables that all workers of a run get; of `worker.env` those with a plain value."""
     output = run.spec.output.uri if run.spec.output is not None else workdir.output.absolute().as_uri()
     named = {str(entry["name"]): str(entry["value"]) for entry in run.spec.worker.env if "value" in entry}
-    # One thread per worker: the shards are the parallelism.
-    single = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     meeting: dict[str, str] = (
         {} if not is_gang(run) else {Environment.RENDEZVOUS: workdir.rendezvous.absolute().as_uri()}
     )
-    return {**single, **named, **meeting, Environment.OUTPUT: output}
+    return {**single_threaded(run), **named, **meeting, Environment.OUTPUT: output}
+
+
+def _finishing(run: Run) -> str:
+    suite = suite_of(run)
+    if suite is not None:
+        return f"waiting {suite.grace_seconds} s for the scripts that run"
+    return f"finishing the current {'step' if is_gang(run) or sweep_of(run) is not None else 'blocks'}"
 
 
 def _say(text: str) -> None:

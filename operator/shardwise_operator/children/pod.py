@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shardwise_api.runs import Run, is_gang
+from shardwise_api.runs import Run, is_gang, suite_of
 from shardwise_api.wire import Environment, Step
 
 from .names import CONTAINER, child_name
@@ -73,6 +73,11 @@ def pod_spec(run: Run, *, step: Step, job_name: str, settings: ChildSettings) ->
     if is_gang(run) and step is Step.WORK:
         # With it an Indexed Job's pods have host names.
         spec["subdomain"] = run.metadata.name
+    suite = suite_of(run)
+    if worker.termination_grace_period_seconds is not None:
+        spec["terminationGracePeriodSeconds"] = worker.termination_grace_period_seconds
+    elif suite is not None and step is Step.WORK:
+        spec["terminationGracePeriodSeconds"] = suite.termination_seconds
     if worker.node_selector:
         spec["nodeSelector"] = dict(worker.node_selector)
     if worker.priority_class_name:
@@ -108,6 +113,14 @@ def _container(run: Run, *, step: Step, settings: ChildSettings) -> dict[str, An
     return container
 
 
+def single_threaded(run: Run) -> dict[str, str]:
+    """Return what keeps a worker's libraries to one thread: the shards are the parallelism.
+
+    Of a suite they are not ours but the scripts', which see to it themselves.
+    """
+    return {} if suite_of(run) is not None else {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
 def reserved_environment() -> frozenset[str]:
     """Return the names of variables that a manifest can't set, because the operator does."""
     return frozenset({*map(str, Environment), "POD_NAME", "POD_UID"})
@@ -125,13 +138,14 @@ def _environment(run: Run, *, step: Step, settings: ChildSettings) -> list[dict[
     if settings.progress_url is not None and step is Step.WORK:
         values[Environment.PROGRESS.value] = settings.progress_url
         values[Environment.PROGRESS_TOKEN_FILE.value] = f"{TOKEN_FOLDER}/token"
-    # One thread per worker unless the manifest says otherwise: the shards are the parallelism.
     given = {entry.get("name") for entry in run.spec.worker.env}
-    for name, value in (("OMP_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false"), ("HOME", "/tmp")):  # noqa: S108
+    for name, value in (*single_threaded(run).items(), ("HOME", "/tmp")):  # noqa: S108
         if name not in given:
             values[name] = value
+    node = [{"name": Environment.NODE.value, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
     return [
         *({"name": name, "value": value} for name, value in values.items()),
+        *(node if suite_of(run) is not None else []),
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
     ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shardwise_api.common import Retry
-from shardwise_api.runs import Run, sweep_of
+from shardwise_api.runs import Run, suite_of, sweep_of
+from shardwise_api.scripts import ScriptsEngine
 from shardwise_api.wire import ExitCode, Step
 
 UNCOUNTED = (ExitCode.TEMPORARY, ExitCode.TERMINATED)
 """No fault of the worker: such an end uses up no retry."""
+LONGEST_PAUSE_SECONDS = 3600.0
 ONE_STEP = Retry(per_shard=1)
 """Prepare and finalize are one worker each; what a retry may mend gets one more, after the worker's own."""
 
@@ -28,10 +30,26 @@ class Attempts:
     """Exit codes after which an index is not tried again."""
     enough: int | None = None
     """So many indexes done complete the Job; None: all."""
+    pause_seconds: float | None = None
+    """From an attempt to the next one, where the runner can choose; None: as it likes."""
+    pause_growth: float = 1.0
+    """By which that grows with each that counted."""
+
+    def pause(self, failures: int) -> float | None:
+        """Return the seconds to wait after so many attempts that counted; None: as the runner likes."""
+        if self.pause_seconds is None:
+            return None
+        try:
+            return min(LONGEST_PAUSE_SECONDS, self.pause_seconds * self.pause_growth ** max(0, failures - 1))
+        except OverflowError:
+            return LONGEST_PAUSE_SECONDS
 
 
 def attempts(run: Run, *, step: Step, completions: int) -> Attempts:
     """Return the rules of a step."""
+    suite = suite_of(run)
+    if suite is not None:
+        return _of_suite(suite, step=step, completions=completions)
     retry = run.spec.retry if step is Step.WORK else ONE_STEP
     final = frozenset(run.spec.retry.non_retriable_exit_codes) - {*map(int, UNCOUNTED)}
     sweep = sweep_of(run) if step is Step.WORK else None
@@ -47,4 +65,18 @@ def attempts(run: Run, *, step: Step, completions: int) -> Attempts:
         ends_job=final - hopeless,
         ends_index=hopeless,
         enough=1 if sweep.stop_on_first else None,
+    )
+
+
+def _of_suite(suite: ScriptsEngine, *, step: Step, completions: int) -> Attempts:
+    if step is not Step.WORK:
+        return Attempts(
+            per_index=ONE_STEP.per_shard, max_failed=0, ends_job=frozenset({int(ExitCode.BAD_CONFIGURATION)})
+        )
+    # Scripts fail by themselves, and with whatever code: 2 is what a parser of arguments says of its own script.
+    return Attempts(
+        per_index=suite.retries,
+        max_failed=completions,
+        pause_seconds=suite.retry_delay_seconds,
+        pause_growth=suite.retry_backoff,
     )

@@ -91,9 +91,12 @@ def _phases(before: RunStatus, after: RunStatus) -> Iterator[Happening]:
         return
     if after.phase is Phase.RUNNING and before.phase is not Phase.FINALIZING:
         total = "" if after.items.total is None else f", {after.items.total} items"
-        yield Happening(reason=Happened.STARTED, message=f"Working on {after.shards.total} shards{total}")
+        shards = f"Working on {after.shards.total} shards{total}"
+        message = shards if after.suite is None else f"Running {after.suite.counts.total} scripts"
+        yield Happening(reason=Happened.STARTED, message=message)
     elif after.phase is Phase.FINALIZING:
-        yield Happening(reason=Happened.FINALIZING, message="All shards are over; putting the results together")
+        what = "shards" if after.suite is None else "scripts"
+        yield Happening(reason=Happened.FINALIZING, message=f"All {what} are over; putting the results together")
 
 
 def _failed_attempts(before: RunStatus, after: RunStatus) -> Iterator[Happening]:
@@ -103,8 +106,13 @@ def _failed_attempts(before: RunStatus, after: RunStatus) -> Iterator[Happening]
         seen[key] += 1
         if failure.shard is not None and seen[key] > told[key]:
             code = "" if failure.exit_code is None else f" (exit code {failure.exit_code})"
-            message = f"Shard {failure.shard} failed{code}: {_words(failure.reason, failure.message)}"
+            message = f"{_shard(after, failure.shard)} failed{code}: {_words(failure.reason, failure.message)}"
             yield Happening(reason=Happened.SHARD_FAILED, message=message, occasion=f"{seen[key]}")
+
+
+def _shard(status: RunStatus, number: int) -> str:
+    jobs = [] if status.suite is None else status.suite.jobs
+    return f"Script {jobs[number].id}" if number < len(jobs) else f"Shard {number}"
 
 
 def _hindrance(before: RunStatus, after: RunStatus) -> Iterator[Happening]:

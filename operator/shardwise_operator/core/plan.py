@@ -13,7 +13,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from shardwise_api import indexes
-from shardwise_api.runs import Run, is_gang, sweep_of
+from shardwise_api.runs import Run, is_gang, suite_of, sweep_of
 from shardwise_api.status import ConditionType, Result, RunStatus
 from shardwise_api.wire import PrepareResult, RunDocument, RunResult, Step, StepFailure, WorkedResult
 
@@ -21,6 +21,7 @@ from .actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
 from .conditions import set_condition, shortened
 from .observed import FAILED_INDEXES, JobState, JobView, Observed
 from .report import describe
+from .suites import at_once, ends, finished, leaves_work_out, shards_of, verdict
 from .training import awaited_ranks, counting, has_begun, presentable
 
 M = TypeVar("M", PrepareResult, RunResult)
@@ -53,36 +54,36 @@ def plan(run: Run, observed: Observed) -> Plan:
 
     prepare, end = observed.jobs.get(Step.PREPARE), observed.jobs.get(Step.FINALIZE)
     prepared = _result(PrepareResult, prepare)
-    finished = _result(RunResult, end)
+    result = _result(RunResult, end)
     ending = _ending(run, observed, status)
     actions: tuple[Action, ...]
-    if finished is not None:
+    if result is not None:
         # Before any deadline: a run that has its result is not failed by being looked at late.
         actions = ()
-        _complete(status, finished, already=prepared is not None and prepared.already_complete, now=observed.now)
+        _conclude(status, result, already=prepared is not None and prepared.already_complete, now=observed.now)
     elif ending is not None:
         actions = _stop_all(observed)
         _fail(status, ending, now=observed.now)
     elif run.spec.suspend or observed.interrupted:
         actions = tuple(SuspendJob(step=step) for step, job in observed.jobs.items() if job.state is JobState.RUNNING)
     else:
-        actions = (_next(run, observed, prepared=prepared),)
-    describe(run, status, observed=observed, prepared=prepared, result=finished)
+        actions = (_next(run, observed, prepared=prepared, status=status),)
+    describe(run, status, observed=observed, prepared=prepared, result=result)
     return Plan(actions=actions, status=status)
 
 
-def _next(run: Run, observed: Observed, *, prepared: PrepareResult | None) -> EnsureJob:
+def _next(run: Run, observed: Observed, *, prepared: PrepareResult | None, status: RunStatus) -> EnsureJob:
     work = observed.jobs.get(Step.WORK)
-    sharding = run.spec.sharding
     document = run_document(run, prepared=prepared)
     if prepared is None:
         return EnsureJob(step=Step.PREPARE, completions=1, parallelism=1, document=document)
-    if not prepared.already_complete and (work is None or not _work_is_done(run, work)):
+    if not leaves_work_out(run, prepared) and (work is None or not _work_is_done(run, work)):
+        shards = shards_of(run, prepared)
         return EnsureJob(
             step=Step.WORK,
-            completions=sharding.shards,
+            completions=shards,
             # Ranks all at once, whatever the manifest says.
-            parallelism=sharding.shards if is_gang(run) else sharding.parallelism or sharding.shards,
+            parallelism=shards if is_gang(run) else at_once(run, shards),
             document=document,
         )
     worked = None
@@ -92,6 +93,7 @@ def _next(run: Run, observed: Observed, *, prepared: PrepareResult | None) -> En
             workers=work.parallelism,
             done=sum(report.items.done - report.resumed_done for report in counting(run, observed).values()),
             failed_shards=indexes.to_text(work.failed),
+            ends=ends(run, work, observed=observed, status=status),
         )
     return EnsureJob(
         step=Step.FINALIZE, completions=1, parallelism=1, document=document.model_copy(update={"worked": worked})
@@ -116,7 +118,9 @@ def _work_is_done(run: Run, work: JobView) -> bool:
     # A Job with a failed index fails as a whole once all are over; the run tolerates as many as it was told to. A Job
     # that failed for another reason (an exit code that is never retried) did so at once.
     # Of a sweep every seed may: the last step says whether one is good, also when the last one was, and all others not.
-    tolerated = sweep_of(run) is not None or len(work.failed) <= run.spec.retry.max_failed_shards
+    # Of a suite every script: the last step judges them.
+    judged = sweep_of(run) is not None or suite_of(run) is not None
+    tolerated = judged or len(work.failed) <= run.spec.retry.max_failed_shards
     return work.state is JobState.FAILED and work.reason == FAILED_INDEXES and tolerated
 
 
@@ -212,10 +216,18 @@ def _fail(status: RunStatus, ending: _Ending, *, now: datetime) -> None:
     status.completion_time = now
 
 
-def _complete(status: RunStatus, result: RunResult, *, already: bool, now: datetime) -> None:
+def _conclude(status: RunStatus, result: RunResult, *, already: bool, now: datetime) -> None:
     status.result = Result(digest=result.digest, uri=result.uri, summary=result.summary)
     status.metrics = presentable(result.metrics)
-    nothing_left = ["nothing was left to do: the ledger held every block of this run already"] if already else []
+    if result.suite is not None:
+        status.suite = finished(result.suite, uri=result.uri)
+        if (judged := verdict(result.suite)) is not None:
+            # With a result: that scripts failed, and which, is what the suite was run to find out.
+            message = "; ".join([judged.message, *result.warnings])
+            _fail(status, _Ending(reason=judged.reason, message=message), now=now)
+            return
+    ledger = "the ledger held every block of this run" if result.suite is None else "every script had succeeded"
+    nothing_left = [f"nothing was left to do: {ledger} already"] if already else []
     message = "; ".join([*nothing_left, *result.warnings])
     set_condition(status, ConditionType.COMPLETE, value=True, reason="Finalized", message=message, now=now)
     status.completion_time = now

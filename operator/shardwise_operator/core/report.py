@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from shardwise_api import indexes
-from shardwise_api.runs import IngestRun, Run, is_gang
+from shardwise_api.runs import IngestRun, Run, is_gang, suite_of
 from shardwise_api.status import ConditionType, ItemStatus, Phase, Progress, RunStatus, ShardStatus
 from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunResult, Step
 
 from . import ingestion
 from .conditions import set_condition
 from .observed import JobState, Observed
+from .suites import describe_suite, rate, shards_of
 from .training import are_awaited, awaited_ranks, counting, live, speed
 
 STALLED_AFTER = timedelta(minutes=5)
@@ -24,7 +25,7 @@ def describe(
     run: Run, status: RunStatus, *, observed: Observed, prepared: PrepareResult | None, result: RunResult | None
 ) -> None:
     """Fill in what is derived from the observation; never touches Complete and Failed."""
-    _shards(run, status, observed)
+    _shards(run, status, observed, prepared)
     _items(run, status, observed, prepared, result)
     _progress(run, status, observed)
     if result is None and isinstance(run, IngestRun):
@@ -35,14 +36,18 @@ def describe(
     if observed.job_ref is not None:
         status.job_ref = observed.job_ref
     _conditions(run, status, observed)
+    describe_suite(run, status, observed=observed, prepared=prepared)
     status.phase = _phase(run, status, observed, prepared)
 
 
-def _shards(run: Run, status: RunStatus, observed: Observed) -> None:
-    total = run.spec.sharding.shards
+def _shards(run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None) -> None:
+    suite = suite_of(run)
+    total = shards_of(run, prepared)
     work = observed.jobs.get(Step.WORK)
     if work is None:
-        done = frozenset(range(total)) if status.is_true(ConditionType.COMPLETE) else frozenset[int]()
+        # Of a dry run nothing is.
+        done_before = status.is_true(ConditionType.COMPLETE) and not (suite is not None and suite.dry_run)
+        done = frozenset(range(total)) if done_before else frozenset[int]()
         status.shards = ShardStatus(total=total, succeeded=len(done), completed_indexes=indexes.to_text(done))
         return
     if work.state in (JobState.COMPLETE, JobState.FAILED):
@@ -65,8 +70,12 @@ def _items(
     run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None, result: RunResult | None
 ) -> None:
     reports = counting(run, observed)
+    work = observed.jobs.get(Step.WORK)
     if result is not None:
         counted = result.items
+    elif suite_of(run) is not None:
+        # A script that failed leaves no count: the Job has it.
+        counted = ItemCounts() if work is None else ItemCounts(done=len(work.completed), failed=len(work.failed))
     elif not is_gang(run):
         counted = _at_least(status.items, _sum(reports))
     else:
@@ -101,26 +110,28 @@ def _progress(run: Run, status: RunStatus, observed: Observed) -> None:
     elif items.total:
         percent = min(100, seen * 100 // items.total)
     reports = counting(run, observed)
-    rate = _rate(reports, observed)
+    speed_of_all = _rate(run, reports, observed)
     remaining = None
-    if rate and items.total is not None and not status.finished:
-        remaining = round(max(0, items.total - seen) / rate)
+    if speed_of_all and items.total is not None and not status.finished:
+        remaining = round(max(0, items.total - seen) / speed_of_all)
     times = [report.time for report in reports.values()]
     if status.progress.last_updated_time is not None:
         times.append(status.progress.last_updated_time)
     status.progress = Progress(
         percent=percent,
-        rate_per_second=None if rate is None else round(rate, 2),
+        rate_per_second=None if speed_of_all is None else round(speed_of_all, 2),
         estimated_remaining_seconds=remaining,
         last_updated_time=max(times, default=None),
     )
 
 
-def _rate(reports: Mapping[int, ProgressReport], observed: Observed) -> float | None:
+def _rate(run: Run, reports: Mapping[int, ProgressReport], observed: Observed) -> float | None:
     """Return items per second, resumed ones not counted: of the shards at work, or of all over the time of the work."""
     work = observed.jobs.get(Step.WORK)
     if work is None or work.state is JobState.SUSPENDED:
         return None
+    if suite_of(run) is not None:
+        return rate(work, reports)
     if work.state is not JobState.RUNNING:
         if work.started is None or work.ended is None or work.ended <= work.started:
             return None
@@ -140,7 +151,7 @@ def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:
         value, reason = False, "Finished"
     elif suspended:
         value, reason = False, "Suspended"
-    elif _stalled(status, observed):
+    elif suite_of(run) is None and _stalled(status, observed):
         value, reason = False, "Stalled"
     else:
         value, reason = True, "Working"

@@ -62,8 +62,10 @@ def uncounted(job: JobSeen, pods: Collection[PodSeen]) -> bool:
     """Say whether the work step has ended and what some of its shards left is not to be seen (yet)."""
     if job.step is not Step.WORK or not job.condition or job.deleting:
         return False
-    seen = {pod.shard for pod in pods if pod.job_uid == job.uid and pod.exit_code == 0}
-    return not seen >= indexes.from_text(job.completed)
+    ended = [pod for pod in pods if pod.job_uid == job.uid and pod.exit_code is not None]
+    good = {pod.shard for pod in ended if pod.exit_code == 0}
+    bad = {pod.shard for pod in ended if pod.exit_code != 0}
+    return not (good >= indexes.from_text(job.completed) and bad >= indexes.from_text(job.failed))
 
 
 def _view(job: JobSeen, pods: list[PodSeen], *, held: bool) -> JobView:

@@ -1,0 +1,47 @@
+"""What `shardwise plan` shows of a suite: which scripts were found, and the command of each."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from shardwise_api.runs import Run, suite_of
+from shardwise_api.wire import PrepareResult
+from shardwise_operator.core.suites import at_once
+
+from .tables import wide_console
+
+
+def print_suite(run: Run, prepared: PrepareResult, *, workdir: Path) -> None:
+    """Print what a suite would run on standard output, and what is odd about it on standard error."""
+    suite = suite_of(run)
+    assert suite is not None
+    total = prepared.items_total or 0
+    table = Table(title=f"{run.kind} {run.metadata.name}", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("engine", "scripts")
+    table.add_row("tree", suite.source)
+    table.add_row("scripts", f"{total:,}")
+    table.add_row("processes", "none: dryRun" if suite.dry_run else f"{at_once(run, total)} at once")
+    table.add_row("attempts", f"{suite.retries + 1} each")
+    table.add_row("workdir", str(workdir))
+    if prepared.already_complete:
+        table.add_row("records", "all scripts of this run have succeeded: running it again changes nothing")
+    console = wide_console()
+    console.print(table)
+    jobs = prepared.details.get("jobs") or []
+    if jobs:
+        shown = Table(title="Scripts", title_justify="left")
+        for heading in ("id", "must succeed", "command"):
+            shown.add_column(heading, overflow="fold")
+        for job in jobs:
+            must = "no" if job["optional"] else "yes"
+            shown.add_row(Text(str(job["id"])), must, Text(shlex.join(map(str, job["command"]))))
+        console.print(shown)
+    for warning in prepared.details.get("warnings") or []:
+        click.echo(f"warning: {warning}", err=True)
