@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test test-unit test-e2e test-sentence-transformers verify format generate bench-kato bench-operator bench-difflogic bench-ingest images images-load clean
+.PHONY: help setup demo test test-unit test-e2e test-sentence-transformers verify format generate bench-kato bench-operator bench-difflogic bench-ingest bench-scripts images images-load clean
 .PHONY: cluster-up cluster-down cluster-status cluster-kubeconfig kind-up kind-down
 
 help: ## Show this list
@@ -59,6 +59,9 @@ bench-difflogic: $(VENV)/.bench ## Compare a DiffLogic training step with JAX's,
 
 bench-ingest: $(VENV)/.dev ## Compare ways to ingest: LLM, rows, vectors, pipeline, shards; JSON on standard output
 	@$(BIN)/python -m benchmarks.ingest
+
+bench-scripts: $(VENV)/.run ## Compare a suite's parallel runs with what its workers allow; JSON on standard output
+	@$(BIN)/python -m benchmarks.scripts
 
 images: $(VENV)/.dev ## Build the images of operator, worker and KATO server with docker or buildah
 	@$(BIN)/python -m images build
