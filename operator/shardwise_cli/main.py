@@ -23,6 +23,7 @@ Try it:
   shardwise run examples/kato-pydocs.yaml      run it here, with progress and a result
   shardwise kato --help                        stores, patterns and the KATO server
   shardwise ingest --help                      chunks, rows, indexes and the HTTP service
+  shardwise suite --self-test                  a tree's training scripts, several at a time
   shardwise submit run.yaml --watch            run it in a cluster, as kubectl would reach it
 """
 
