@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 
 from tests.support.ollama import words
 from tests.support.ollama.process import OllamaProcess, ollama
-from tests.support.ollama.script import Fault
+from tests.support.ollama.script import Board, Fault
 
 MODEL = "tinyllama:1.1b"
 SCHEMA = {
@@ -185,6 +186,20 @@ def test_a_client_that_leaves_frees_its_slot(server: OllamaProcess) -> None:
     server.wait(abandoned=1, in_flight=0, running=0, connections=0)
     with httpx.Client(base_url=server.url, timeout=60) as patient:
         assert _generate(patient)["done"]
+
+
+def test_a_client_that_leaves_while_others_are_released_spoils_nothing() -> None:
+    async def hold_two_and_lose_the_first() -> None:
+        board = Board()
+        first, second = (asyncio.create_task(board.hold()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        board.release(1)
+        await second
+        assert first.cancelled()
+        assert board.counters.held == 0
+
+    asyncio.run(hold_two_and_lose_the_first())
 
 
 class TestScript:

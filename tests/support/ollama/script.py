@@ -119,7 +119,8 @@ class Board:
 
     def release(self, count: int | None) -> None:
         """Let the calls go on that were held longest, all of them when None."""
-        for released in self.holding[:count]:
+        # A client that left just now is still among them.
+        for released in [one for one in self.holding if not one.done()][:count]:
             self.holding.remove(released)
             released.set_result(None)
 
