@@ -94,7 +94,19 @@ def test_a_kato_server_answers_through_a_service(corner: Cluster, images: dict[s
     # The most ordinary manifest: no command, no arguments.
     corner.apply(_pod("kato-server", images["kato-server"], port=8000, restart="Always"), _service("kato-server", 8000))
     corner.kubectl("wait", "--for=condition=Ready", "pod/kato-server", "--timeout=120s")
-    code = "import urllib.request as r; print(r.urlopen('http://kato-server:8000/health', timeout=20).read().decode())"
+    # Every node knows of a new Service soon, not at once.
+    code = """
+import time, urllib.request
+deadline = time.monotonic() + 60
+while True:
+    try:
+        print(urllib.request.urlopen("http://kato-server:8000/health", timeout=20).read().decode())
+        break
+    except OSError:
+        if time.monotonic() > deadline:
+            raise
+        time.sleep(0.2)
+"""
 
     health = json.loads(_python(corner, "asks-kato", images["worker"], code))
 
