@@ -23,7 +23,8 @@ import numpy as np
 from . import machine
 from .difflogic_case import case
 from .difflogic_equal import equality
-from .difflogic_figures import Json, Promise, differences, ratio, summary
+from .difflogic_figures import differences
+from .figures import Json, Promise, ratio, summary
 from .program import run, say, told
 
 GOL, CHECKERBOARD = "GameOfLife", "CheckerboardSync"

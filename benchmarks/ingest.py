@@ -26,8 +26,8 @@ from shardwise_jobs.engines.ingest.pipeline import Target
 
 from . import ingest_figures as figures
 from . import ingest_rows, ingest_vectors, machine
-from .difflogic_figures import summary
-from .ingest_case import LATENCY_SECONDS, Json, Stored, chunks, entries, expected_digest, model_of, prepared_store
+from .figures import Json, summary
+from .ingest_case import LATENCY_SECONDS, Stored, chunks, entries, expected_digest, model_of, prepared_store
 from .ingest_figures import FOUR_SLOTS, MANY, ONE_WORKER, OVERLAPPED, PHASES, TEN_SLOTS
 from .ingest_runs import OTHERWISE, SHARDS, Outcome
 from .ingest_runs import run as run_cut

@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 from tests.support.ingestion import DATASET, digest_of
 
@@ -19,7 +18,8 @@ from shardwise_jobs.engines.ingest.embed import Embedder
 from shardwise_jobs.engines.ingest.source import ChunkFiles, Entry
 from shardwise_jobs.engines.ingest.stores import RowStore, VectorModel, open_store
 
-Json = dict[str, Any]
+from .figures import Json
+
 LATENCY_SECONDS = 0.887
 """Of one answer of the LLM, as the original's guide measured it."""
 REQUEST = Path(__file__).parents[1] / "examples" / "data" / "request-pydocs-500.json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from .difflogic_figures import Promise, ratio
-from .ingest_case import LATENCY_SECONDS, Json
+from .figures import Json, Promise, ratio
+from .ingest_case import LATENCY_SECONDS
 
 ONE_WORKER, TEN_SLOTS, FOUR_SLOTS, MANY = (
     "10 chunks one by one",

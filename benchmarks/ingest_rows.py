@@ -21,7 +21,8 @@ from shardwise_jobs.engines.ingest.embed.base import unit
 from shardwise_jobs.engines.ingest.stores import Row, RowStore, VectorModel
 from shardwise_jobs.engines.ingest.stores.rows import ENTRY_COLUMNS, VECTOR_COLUMNS, entry_values
 
-from .ingest_case import Json, Stopwatch, Stored
+from .figures import Json
+from .ingest_case import Stopwatch, Stored
 from .ingest_figures import ROWS_BLOCKS, ROWS_LISTS, ROWS_LITERALS
 from .ingest_ways import BLOCK_SIZE
 

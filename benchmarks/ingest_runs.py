@@ -17,7 +17,7 @@ from tests.support.worker import Ended
 from shardwise_jobs.engines.ingest.embed import Embedder
 from shardwise_jobs.engines.ingest.index import VectorIndex
 
-from .ingest_case import Json
+from .figures import Json
 
 QUESTIONS = (
     "How do I read a file line by line?",

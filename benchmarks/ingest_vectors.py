@@ -10,7 +10,8 @@ from shardwise_jobs.blocks import blocks
 from shardwise_jobs.engines.ingest.embed.base import Vectors
 from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
 
-from .ingest_case import Json, Stopwatch
+from .figures import Json
+from .ingest_case import Stopwatch
 from .ingest_figures import TEXTS_AT_ONCE, TEXTS_ONE, TEXTS_PADDED
 from .ingest_ways import BLOCK_SIZE
 

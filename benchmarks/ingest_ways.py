@@ -24,7 +24,8 @@ from shardwise_jobs.engines.ingest.stores import BlockRecord
 from shardwise_jobs.engines.ingest.tmd import TmdAnswer
 from shardwise_jobs.engines.ingest.tmd.ollama import OllamaTmd
 
-from .ingest_case import Json, Stopwatch
+from .figures import Json
+from .ingest_case import Stopwatch
 
 BLOCK_SIZE = 32
 

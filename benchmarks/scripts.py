@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import median
 
 from . import machine
-from .difflogic_figures import Promise
+from .figures import Json, Promise
 from .program import run, say, told
-from .scripts_figures import Json, list_schedule, lost, most_at_once, outcome, uneven
+from .scripts_figures import list_schedule, lost, most_at_once, outcome, uneven
 
 EQUAL_JOBS, EQUAL_WORKERS = 7, 6
 UNEVEN_JOBS, UNEVEN_WORKERS = 200, 12

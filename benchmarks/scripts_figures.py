@@ -6,9 +6,8 @@ import heapq
 import math
 import random
 from collections.abc import Sequence
-from typing import Any
 
-Json = dict[str, Any]
+from .figures import Json
 
 
 def list_schedule(seconds: Sequence[float], *, workers: int) -> float:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -30,16 +29,6 @@ class NoWait(Backoff):
     def seconds(self, *, failures: int, dice: random.Random) -> float:
         self.asked.append(failures)
         return 0.0
-
-
-@contextmanager
-def fresh(process: OllamaProcess) -> Iterator[OllamaProcess]:
-    """Lend a server that knows nothing of another test, and leave it so."""
-    process.settings(parallel=10, max_queue=512)
-    process.wait(in_flight=0)
-    process.reset()
-    yield process
-    process.reset()
 
 
 def backend_of(server: OllamaProcess, **options: Any) -> OllamaTmd:

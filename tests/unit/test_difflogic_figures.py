@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from benchmarks.difflogic_figures import Promise, differences, ratio, summary
+from benchmarks.difflogic_figures import differences
 from benchmarks.difflogic_rank import float_forward
+from benchmarks.figures import Promise, ratio, summary
 
 from shardwise_jobs.engines.difflogic.model import hard
 from shardwise_jobs.engines.difflogic.model.automaton import neighbours

@@ -1,12 +1,14 @@
-"""One PostgreSQL for the tests of ingestion; each test has a database of its own."""
+"""One PostgreSQL, one LLM and one small model for the tests of ingestion; no test sees what another did to them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support import postgres_server
+from tests.support import postgres_server, tiny_model
+from tests.support.ollama.process import OllamaProcess, ollama
 from tests.support.postgres_server import PostgresServer
 from tests.support.require import missing
 
@@ -20,3 +22,26 @@ def postgres() -> Iterator[PostgresServer]:
         missing(f"PostgreSQL ({error})", postgres_server.HOW_TO_GET)
     with postgres_server.running() as server:
         yield server
+
+
+@pytest.fixture(scope="package")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an embedding model of eight numbers."""
+    return tiny_model.make(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="package")
+def llm_server() -> Iterator[OllamaProcess]:
+    """An LLM that answers at once."""
+    with ollama() as process:
+        yield process
+
+
+@pytest.fixture
+def llm(llm_server: OllamaProcess) -> Iterator[OllamaProcess]:
+    """The same, with all that a test before did to it forgotten."""
+    llm_server.settings(hold=False, latency_ms=0, parallel=10, max_queue=512)
+    llm_server.wait(in_flight=0)
+    llm_server.reset()
+    yield llm_server
+    llm_server.reset()

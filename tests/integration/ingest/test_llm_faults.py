@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,8 @@ import pytest
 
 from shardwise_api.wire import ExitCode, ItemCounts
 from shardwise_jobs.engines.ingest.stores import Counts, open_store
-from tests.support import tiny_model
 from tests.support.ingestion import Ingestion, chunks, digest_of
-from tests.support.ollama.process import OllamaProcess, ollama
+from tests.support.ollama.process import OllamaProcess
 from tests.support.ollama.script import Fault, Kind
 
 EMBEDDED = "embedded-v1:onnx:tiny@1"
@@ -36,24 +34,6 @@ PASSING = (
     Fault(kind="body", text="<html>a gateway's page</html>"),
     Fault(kind="body", text='{"response": "1,2,3", "done": false}'),
 )
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.make(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[OllamaProcess]:
-    with ollama() as process:
-        yield process
-
-
-@pytest.fixture
-def llm(server: OllamaProcess) -> OllamaProcess:
-    server.reset()
-    server.settings(hold=False, latency_ms=0)
-    return server
 
 
 def test_every_fault_that_passes_leaves_no_trace(model: Path, llm: OllamaProcess, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.ollama import words
-from tests.support.ollama.process import OllamaProcess, ollama
+from tests.support.ollama.process import OllamaProcess
 from tests.support.ollama.script import Board, Fault
 
 MODEL = "tinyllama:1.1b"
@@ -23,24 +23,9 @@ SCHEMA = {
 }
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[OllamaProcess]:
-    with ollama() as process:
-        yield process
-
-
 @pytest.fixture
-def server(process: OllamaProcess) -> Iterator[OllamaProcess]:
-    process.settings(parallel=10, max_queue=512, latency_ms=0)
-    process.wait(in_flight=0)
-    process.reset()
-    yield process
-    process.reset()
-
-
-@pytest.fixture
-def http(server: OllamaProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+def http(llm: OllamaProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=llm.url, timeout=60) as http:
         yield http
 
 
@@ -109,18 +94,18 @@ def test_few_tokens_cut_an_answer_off(http: httpx.Client) -> None:
     assert _generate(http, format="json", options={"num_predict": 48})["response"] == whole
 
 
-def test_an_empty_prompt_loads_and_unloads(http: httpx.Client, server: OllamaProcess) -> None:
+def test_an_empty_prompt_loads_and_unloads(http: httpx.Client, llm: OllamaProcess) -> None:
     assert _generate(http, "", keep_alive=0)["done_reason"] == "unload"
-    before = server.counters()["loads"]
+    before = llm.counters()["loads"]
     loaded = _generate(http, "", keep_alive=-1)
     assert (loaded["done_reason"], loaded["response"]) == ("load", "")
     assert [model["name"] for model in http.get("/api/ps").json()["models"]] == [MODEL]
     _generate(http, keep_alive="10m")
-    assert server.counters()["loads"] == before + 1
+    assert llm.counters()["loads"] == before + 1
     _generate(http, keep_alive=0)
     assert http.get("/api/ps").json()["models"] == []
     _generate(http, keep_alive="1h30m")
-    assert server.counters()["loads"] == before + 2
+    assert llm.counters()["loads"] == before + 2
 
 
 def test_it_says_what_it_is_and_has(http: httpx.Client) -> None:
@@ -149,42 +134,42 @@ def test_errors_have_a_status_and_say_why(http: httpx.Client, body: Any, status:
     assert response.json()["error"].startswith(error)
 
 
-def test_a_full_queue_sends_away(http: httpx.Client, server: OllamaProcess) -> None:
-    server.settings(parallel=1, max_queue=1, hold=True)
+def test_a_full_queue_sends_away(http: httpx.Client, llm: OllamaProcess) -> None:
+    llm.settings(parallel=1, max_queue=1, hold=True)
     with ThreadPoolExecutor(2) as others:
         calls: list[Future[Any]] = [others.submit(_generate, http, "one")]
-        server.wait(running=1)
+        llm.wait(running=1)
         calls.append(others.submit(_generate, http, "two"))
-        server.wait(queued=1)
+        llm.wait(queued=1)
         busy = _generate(http, "three", status=503)
         assert busy["error"] == "server busy, please try again.  maximum pending requests exceeded"
-        server.settings(hold=False)
-        server.release()
+        llm.settings(hold=False)
+        llm.release()
         assert [call.result()["done"] for call in calls] == [True, True]
 
 
-def test_who_waits_is_served_in_turn(http: httpx.Client, server: OllamaProcess) -> None:
-    server.settings(parallel=1, hold=True)
+def test_who_waits_is_served_in_turn(http: httpx.Client, llm: OllamaProcess) -> None:
+    llm.settings(parallel=1, hold=True)
     with ThreadPoolExecutor(4) as others:
         calls = []
         for number in range(4):
             calls.append(others.submit(_generate, http, f"prompt {number}"))
-            server.wait(in_flight=number + 1)
+            llm.wait(in_flight=number + 1)
         for number in range(4):
-            server.wait(held=1, queued=3 - number)
-            server.release(1)
+            llm.wait(held=1, queued=3 - number)
+            llm.release(1)
             calls[number].result()
-    assert [call["outcome"] for call in server.calls()] == ["done"] * 4
-    assert server.counters()["most_running"] == 1
+    assert [call["outcome"] for call in llm.calls()] == ["done"] * 4
+    assert llm.counters()["most_running"] == 1
 
 
-def test_a_client_that_leaves_frees_its_slot(server: OllamaProcess) -> None:
-    server.settings(parallel=1)
-    server.script(Fault(kind="hold"))
-    with httpx.Client(base_url=server.url, timeout=0.2) as impatient, pytest.raises(httpx.ReadTimeout):
+def test_a_client_that_leaves_frees_its_slot(llm: OllamaProcess) -> None:
+    llm.settings(parallel=1)
+    llm.script(Fault(kind="hold"))
+    with httpx.Client(base_url=llm.url, timeout=0.2) as impatient, pytest.raises(httpx.ReadTimeout):
         _generate(impatient)
-    server.wait(abandoned=1, in_flight=0, running=0, connections=0)
-    with httpx.Client(base_url=server.url, timeout=60) as patient:
+    llm.wait(abandoned=1, in_flight=0, running=0, connections=0)
+    with httpx.Client(base_url=llm.url, timeout=60) as patient:
         assert _generate(patient)["done"]
 
 
@@ -203,31 +188,31 @@ def test_a_client_that_leaves_while_others_are_released_spoils_nothing() -> None
 
 
 class TestScript:
-    def test_faults_come_as_often_as_told_and_to_whom(self, http: httpx.Client, server: OllamaProcess) -> None:
-        server.script(Fault(kind="status", status=500, times=2, after=1, contains="bad"))
+    def test_faults_come_as_often_as_told_and_to_whom(self, http: httpx.Client, llm: OllamaProcess) -> None:
+        llm.script(Fault(kind="status", status=500, times=2, after=1, contains="bad"))
         statuses = [
             http.post("/api/generate", json={"model": MODEL, "prompt": prompt, "stream": False}).status_code
             for prompt in ("bad 1", "good", "bad 2", "bad 3", "bad 4")
         ]
         assert statuses == [200, 200, 500, 500, 200]
-        assert [call["fault"] for call in server.calls()] == [None, None, "status", "status", None]
+        assert [call["fault"] for call in llm.calls()] == [None, None, "status", "status", None]
 
     @pytest.mark.parametrize("kind", ["drop", "cut"])
-    def test_a_connection_breaks(self, http: httpx.Client, server: OllamaProcess, kind: Any) -> None:
-        server.script(Fault(kind=kind))
+    def test_a_connection_breaks(self, http: httpx.Client, llm: OllamaProcess, kind: Any) -> None:
+        llm.script(Fault(kind=kind))
         with pytest.raises(httpx.RemoteProtocolError):
             _generate(http)
         assert _generate(http)["done"]
 
-    def test_the_model_says_what_it_is_told_to(self, http: httpx.Client, server: OllamaProcess) -> None:
-        server.script(Fault(kind="words", text="99,99", truncated=True), Fault(kind="body", text="[]"))
+    def test_the_model_says_what_it_is_told_to(self, http: httpx.Client, llm: OllamaProcess) -> None:
+        llm.script(Fault(kind="words", text="99,99", truncated=True), Fault(kind="body", text="[]"))
         answer = _generate(http)
         assert (answer["response"], answer["done_reason"]) == ("99,99", "length")
         assert _generate(http) == []
 
-    def test_the_log_tells_calls_apart(self, http: httpx.Client, server: OllamaProcess) -> None:
+    def test_the_log_tells_calls_apart(self, http: httpx.Client, llm: OllamaProcess) -> None:
         _generate(http, "a prompt", options={"seed": 3})
-        (call,) = server.calls()
+        (call,) = llm.calls()
         assert (call["prompt"], call["seed"], call["stream"], call["in_flight"], call["outcome"]) == (
             words.digest("a prompt"),
             3,
@@ -237,8 +222,8 @@ class TestScript:
         )
 
 
-def test_an_answer_takes_the_time_it_is_told_to(http: httpx.Client, server: OllamaProcess) -> None:
-    server.settings(latency_ms=20)
+def test_an_answer_takes_the_time_it_is_told_to(http: httpx.Client, llm: OllamaProcess) -> None:
+    llm.settings(latency_ms=20)
     assert _generate(http)["total_duration"] >= 20_000_000
-    server.script(Fault(kind="slow", milliseconds=40))
+    llm.script(Fault(kind="slow", milliseconds=40))
     assert _generate(http)["total_duration"] >= 60_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,10 @@ from shardwise_jobs.engines.ingest.index import INDEX_FILE, MANIFEST_FILE
 from shardwise_jobs.engines.ingest.stores import Counts, open_store
 from tests.support import tiny_model
 from tests.support.ingestion import Ingestion, chunk, chunks, digest_of
-from tests.support.ollama.process import OllamaProcess, ollama
+from tests.support.ollama.process import OllamaProcess
 from tests.support.ollama.script import Fault
 from tests.support.postgres_server import PostgresServer
 from tests.support.worker import terminate
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.make(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[OllamaProcess]:
-    with ollama() as process:
-        yield process
-
-
-@pytest.fixture
-def llm(server: OllamaProcess) -> OllamaProcess:
-    server.reset()
-    server.settings(hold=False, latency_ms=0)
-    return server
-
 
 WAYS = {
     "one shard": ("spec.sharding.shards=1", "spec.blockSize=100", "spec.workers=1"),

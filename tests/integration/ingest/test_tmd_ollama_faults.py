@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from tests.support.asking import (
     backend_of,
     codes_of,
     failure_of,
-    fresh,
     said,
     seeds,
     texts,
@@ -30,63 +28,51 @@ from tests.support.ollama.process import OllamaProcess, ollama
 from tests.support.ollama.script import Fault
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[OllamaProcess]:
-    with ollama() as process:
-        yield process
-
-
-@pytest.fixture
-def server(process: OllamaProcess) -> Iterator[OllamaProcess]:
-    with fresh(process) as server:
-        yield server
-
-
 class TestFaultsThatPass:
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-    def test_a_status_that_asks_for_patience_gets_three_more_tries(self, server: OllamaProcess, status: int) -> None:
-        server.script(Fault(kind="status", status=status, times=3))
+    def test_a_status_that_asks_for_patience_gets_three_more_tries(self, llm: OllamaProcess, status: int) -> None:
+        llm.script(Fault(kind="status", status=status, times=3))
         waits = NoWait()
-        assert codes_of(server, "a text", backoff=waits) == [said("a text")]
+        assert codes_of(llm, "a text", backoff=waits) == [said("a text")]
         # The server was in trouble, the model was not: it is asked the same again.
-        assert seeds(server) == [0, 0, 0, 0]
+        assert seeds(llm) == [0, 0, 0, 0]
         assert waits.asked == [1, 2, 3]
 
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-    def test_after_the_last_try_the_server_was_unavailable(self, server: OllamaProcess, status: int) -> None:
-        server.script(Fault(kind="status", status=status, times=None, text="no luck"))
-        failure = failure_of(codes_of(server, "a text"))
+    def test_after_the_last_try_the_server_was_unavailable(self, llm: OllamaProcess, status: int) -> None:
+        llm.script(Fault(kind="status", status=status, times=None, text="no luck"))
+        failure = failure_of(codes_of(llm, "a text"))
         assert failure.cause is FailureCause.UNAVAILABLE
-        assert failure.reason == f"POST {server.url}/api/generate: answered {status}: no luck (4 tries)"
-        assert len(server.calls()) == 4
+        assert failure.reason == f"POST {llm.url}/api/generate: answered {status}: no luck (4 tries)"
+        assert len(llm.calls()) == 4
 
     @pytest.mark.parametrize("kind", ["drop", "cut"])
-    def test_a_connection_that_breaks_is_tried_again(self, server: OllamaProcess, kind: Any) -> None:
-        server.script(Fault(kind=kind, times=3))
-        assert codes_of(server, "a text") == [said("a text")]
-        assert [call["outcome"] for call in server.calls()] == [{"drop": "dropped"}.get(kind, kind)] * 3 + ["done"]
+    def test_a_connection_that_breaks_is_tried_again(self, llm: OllamaProcess, kind: Any) -> None:
+        llm.script(Fault(kind=kind, times=3))
+        assert codes_of(llm, "a text") == [said("a text")]
+        assert [call["outcome"] for call in llm.calls()] == [{"drop": "dropped"}.get(kind, kind)] * 3 + ["done"]
 
     @pytest.mark.parametrize("kind", ["drop", "cut"])
-    def test_a_connection_that_always_breaks_is_unavailable(self, server: OllamaProcess, kind: Any) -> None:
-        server.script(Fault(kind=kind, times=None))
-        failure = failure_of(codes_of(server, "a text"))
+    def test_a_connection_that_always_breaks_is_unavailable(self, llm: OllamaProcess, kind: Any) -> None:
+        llm.script(Fault(kind=kind, times=None))
+        failure = failure_of(codes_of(llm, "a text"))
         assert failure.cause is FailureCause.UNAVAILABLE
         assert "the connection broke" in failure.reason
 
     @pytest.mark.parametrize("kind", ["hold", "drip"])
-    def test_a_server_that_is_too_slow_is_left_and_asked_again(self, server: OllamaProcess, kind: Any) -> None:
-        server.script(Fault(kind=kind, times=1))
-        found = codes_of(server, "a text", timeout_seconds=0.5)
+    def test_a_server_that_is_too_slow_is_left_and_asked_again(self, llm: OllamaProcess, kind: Any) -> None:
+        llm.script(Fault(kind=kind, times=1))
+        found = codes_of(llm, "a text", timeout_seconds=0.5)
         assert found == [said("a text")]
-        assert [call["outcome"] for call in server.calls()] == ["abandoned", "done"]
-        server.wait(in_flight=0, connections=0)
+        assert [call["outcome"] for call in llm.calls()] == ["abandoned", "done"]
+        llm.wait(in_flight=0, connections=0)
 
-    def test_a_server_that_is_always_too_slow_is_unavailable(self, server: OllamaProcess) -> None:
-        server.script(Fault(kind="hold", times=None))
-        failure = failure_of(codes_of(server, "a text", timeout_seconds=0.2, retries=1))
+    def test_a_server_that_is_always_too_slow_is_unavailable(self, llm: OllamaProcess) -> None:
+        llm.script(Fault(kind="hold", times=None))
+        failure = failure_of(codes_of(llm, "a text", timeout_seconds=0.2, retries=1))
         assert failure.cause is FailureCause.UNAVAILABLE
         assert failure.reason.endswith("no answer within 0.2 s (2 tries)")
-        server.wait(in_flight=0, connections=0)
+        llm.wait(in_flight=0, connections=0)
 
     def test_nobody_at_the_address_is_unavailable(self) -> None:
         with socket.socket() as taken:
@@ -113,17 +99,17 @@ class TestFaultsThatPass:
             [FailureCause.UNAVAILABLE] * 12
         )
 
-    def test_a_full_queue_is_waited_out(self, server: OllamaProcess) -> None:
-        server.settings(parallel=1, max_queue=1, hold=True)
+    def test_a_full_queue_is_waited_out(self, llm: OllamaProcess) -> None:
+        llm.settings(parallel=1, max_queue=1, hold=True)
 
         async def story(backend: OllamaTmd) -> list[TmdAnswer | TmdFailure]:
             asked = asyncio.create_task(backend.codes(texts(20)))
-            await asyncio.to_thread(lambda: server.wait(held=1, queued=1, failed_at_least=3))
-            await asyncio.to_thread(server.settings, hold=False)
-            await asyncio.to_thread(server.release)
+            await asyncio.to_thread(lambda: llm.wait(held=1, queued=1, failed_at_least=3))
+            await asyncio.to_thread(llm.settings, hold=False)
+            await asyncio.to_thread(llm.release)
             return await asked
 
-        assert with_backend(backend_of(server, workers=5, retries=10**6), story) == [said(text) for text in texts(20)]
+        assert with_backend(backend_of(llm, workers=5, retries=10**6), story) == [said(text) for text in texts(20)]
 
 
 class TestFaultsThatStay:
@@ -137,14 +123,14 @@ class TestFaultsThatStay:
             (302, FailureCause.REFUSED),
         ],
     )
-    def test_a_refusal_is_not_repeated(self, server: OllamaProcess, status: int, cause: FailureCause) -> None:
-        server.script(Fault(kind="status", status=status, times=None, text="never"))
-        failure = failure_of(codes_of(server, "a text"))
-        assert (failure.cause, len(server.calls())) == (cause, 1)
-        assert failure.reason == f"POST {server.url}/api/generate: answered {status}: never"
+    def test_a_refusal_is_not_repeated(self, llm: OllamaProcess, status: int, cause: FailureCause) -> None:
+        llm.script(Fault(kind="status", status=status, times=None, text="never"))
+        failure = failure_of(codes_of(llm, "a text"))
+        assert (failure.cause, len(llm.calls())) == (cause, 1)
+        assert failure.reason == f"POST {llm.url}/api/generate: answered {status}: never"
 
-    def test_a_model_that_is_not_there_is_refused(self, server: OllamaProcess) -> None:
-        failure = failure_of(codes_of(server, "a text", model="other:7b"))
+    def test_a_model_that_is_not_there_is_refused(self, llm: OllamaProcess) -> None:
+        failure = failure_of(codes_of(llm, "a text", model="other:7b"))
         assert failure.cause is FailureCause.REFUSED
         assert failure.reason.endswith("answered 404: model 'other:7b' not found")
 
@@ -167,52 +153,52 @@ class TestFaultsThatStay:
         ],
         ids=lambda fault: f"{fault.kind} {fault.text[:40]}",
     )
-    def test_an_unusable_answer_is_asked_again_with_another_seed(self, server: OllamaProcess, fault: Fault) -> None:
-        server.script(fault)
+    def test_an_unusable_answer_is_asked_again_with_another_seed(self, llm: OllamaProcess, fault: Fault) -> None:
+        llm.script(fault)
         # One worker has one connection: an answer that is given up must give it back.
-        assert codes_of(server, "a text", workers=1, timeout_seconds=5) == [said("a text")]
-        assert seeds(server) == [0, 1, 2]
+        assert codes_of(llm, "a text", workers=1, timeout_seconds=5) == [said("a text")]
+        assert seeds(llm) == [0, 1, 2]
 
-    def test_a_model_that_keeps_lying_costs_that_text_and_is_never_bent_into_codes(self, server: OllamaProcess) -> None:
-        server.script(Fault(kind="words", text="64,64,64", times=None, contains='"text number 1"'))
-        before, failure, after = codes_of(server, *texts(3))
+    def test_a_model_that_keeps_lying_costs_that_text_and_is_never_bent_into_codes(self, llm: OllamaProcess) -> None:
+        llm.script(Fault(kind="words", text="64,64,64", times=None, contains='"text number 1"'))
+        before, failure, after = codes_of(llm, *texts(3))
         assert (before, after) == (said("text number 0"), said("text number 2"))
         assert failure == TmdFailure(
             reason=f"{MODEL}: domain 64 is not within 0 to 15: '64,64,64' (4 answers)", cause=FailureCause.TEXT
         )
-        lied = [call for call in server.calls() if call["fault"]]
+        lied = [call for call in llm.calls() if call["fault"]]
         assert [call["seed"] for call in lied] == [0, 1, 2, 3]
 
-    def test_a_line_that_breaks_does_not_change_what_the_model_is_asked(self, server: OllamaProcess) -> None:
-        server.script(
+    def test_a_line_that_breaks_does_not_change_what_the_model_is_asked(self, llm: OllamaProcess) -> None:
+        llm.script(
             Fault(kind="status", status=503),
             Fault(kind="words", text="nonsense"),
             Fault(kind="drop"),
             Fault(kind="words", text="more nonsense"),
         )
-        assert codes_of(server, "a text") == [said("a text")]
-        assert seeds(server) == [0, 0, 1, 1, 2]
+        assert codes_of(llm, "a text") == [said("a text")]
+        assert seeds(llm) == [0, 0, 1, 1, 2]
 
-    def test_without_retries_each_text_is_asked_once(self, server: OllamaProcess) -> None:
-        server.script(Fault(kind="words", text="nonsense", contains="0"), Fault(kind="status", contains="1"))
-        lie, busy = codes_of(server, "text 0", "text 1", retries=0)
+    def test_without_retries_each_text_is_asked_once(self, llm: OllamaProcess) -> None:
+        llm.script(Fault(kind="words", text="nonsense", contains="0"), Fault(kind="status", contains="1"))
+        lie, busy = codes_of(llm, "text 0", "text 1", retries=0)
         assert isinstance(lie, TmdFailure)
         assert isinstance(busy, TmdFailure)
         assert not lie.reason.endswith(")")
         assert not busy.reason.endswith(")")
-        assert len(server.calls()) == 2
+        assert len(llm.calls()) == 2
 
-    def test_no_fault_makes_the_codes_that_stand_for_zero(self, server: OllamaProcess) -> None:
+    def test_no_fault_makes_the_codes_that_stand_for_zero(self, llm: OllamaProcess) -> None:
         text = "always in trouble"
-        server.script(
+        llm.script(
             *[Fault(kind="status", status=status, contains=text) for status in (500, 503)],
             *[Fault(kind=kind, contains=text) for kind in ("drop", "cut")],
             *[Fault(kind="words", text=said, contains=text) for said in ("", "0,0", "{}")],
             Fault(kind="status", status=400, contains=text),
         )
-        found = [failure_of(codes_of(server, text, retries=0)) for _ in range(8)]
+        found = [failure_of(codes_of(llm, text, retries=0)) for _ in range(8)]
         assert len(found) == 8
-        assert codes_of(server, text) == [said(text)]
+        assert codes_of(llm, text) == [said(text)]
 
 
 @given(st.integers(1, 5000), st.randoms(use_true_random=False))

@@ -40,12 +40,6 @@ class Stopping(Protocol):
         ...
 
 
-class NeverStopping:
-    """For who can't be interrupted."""
-
-    is_set = False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How long an attempt may take, in seconds."""
