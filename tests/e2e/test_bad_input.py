@@ -12,7 +12,7 @@ from tests.support import expected
 from tests.support.kube import eventually
 from tests.support.workspace import Workspace
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 SAMPLES = 20
 

@@ -307,7 +307,7 @@ def test_watch_of_all_notices_new_and_deleted_runs(person: Shell) -> None:
 def test_watch_and_logs_go_on_after_a_cut_line_and_miss_nothing(person: Shell, tmp_path: Path) -> None:
     server = urlsplit(str(yaml.safe_load(person.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]))
     uid = person.submit()
-    script = "echo one; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo two"
+    script = f"echo one; {_GO}; echo two"
     person.corner.apply(worker_pod("words-0", run="words", uid=uid, shard=0, script=script))
     person.corner.kubectl("wait", "--for=condition=Ready", "pod/words-0", "--timeout=60s")
     with TcpLine(str(server.hostname), server.port or 443) as line:
@@ -331,14 +331,22 @@ def test_watch_and_logs_go_on_after_a_cut_line_and_miss_nothing(person: Shell, t
     assert "one" not in read.out
 
 
+_GO = "while [ ! -e /tmp/go ]; do sleep 0.1; done"
+"""What a pod runs that says no more until it is told to."""
+
+
 def test_logs_of_several_shards_are_merged_by_time_and_marked(person: Shell) -> None:
     uid = person.submit()
     person.corner.apply(
         worker_pod("words-prepare-0", run="words", uid=uid, shard=0, script="echo looked", step="prepare"),
-        worker_pod("words-0", run="words", uid=uid, shard=0, script="echo first; sleep 4; echo last"),
-        worker_pod("words-1", run="words", uid=uid, shard=1, script="sleep 2; echo between"),
+        worker_pod("words-0", run="words", uid=uid, shard=0, script=f"echo first; {_GO}; echo last"),
+        worker_pod("words-1", run="words", uid=uid, shard=1, script=f"{_GO}; echo between"),
         worker_pod("other-1", run="words", uid="another", shard=1, script="echo of an earlier run of that name"),
     )
+    person.corner.kubectl("wait", "--for=condition=Ready", "pod/words-0", "pod/words-1", "--timeout=90s")
+    for shard in ("words-1", "words-0"):
+        person.corner.kubectl("exec", shard, "--", "touch", "/tmp/go")
+        person.corner.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{shard}", "--timeout=90s")
     person.corner.kubectl(
         "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod", "--selector=shardwise.dev/run", "--timeout=90s"
     )

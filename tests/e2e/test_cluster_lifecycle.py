@@ -21,7 +21,6 @@ from tests.support.kube import Cluster, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.breaks_cluster, pytest.mark.timeout(600)]
 
-_SECOND_START_SECONDS = 30.0
 # What the machine must look like afterwards as it did before; kubelet and kube-proxy like to change these.
 _SETTINGS = (
     "vm/overcommit_memory",
@@ -87,7 +86,7 @@ def test_the_machine_looks_afterwards_as_it_did_before(folders: Folders) -> None
     assert _machine() == before
 
 
-def test_down_leaves_nothing_and_the_next_start_is_quick(folders: Folders) -> None:
+def test_down_leaves_nothing_and_the_next_start_builds_nothing(folders: Folders) -> None:
     manage("down")
 
     assert traces.found(folders) == []
@@ -96,9 +95,7 @@ def test_down_leaves_nothing_and_the_next_start_is_quick(folders: Folders) -> No
     assert manage("kubeconfig", check=False).returncode == 1
     manage("down")
 
-    started = time.monotonic()
-    manage("up")
-    assert time.monotonic() - started < _SECOND_START_SECONDS
+    assert "building" not in manage("up").stdout
 
 
 def test_down_works_when_the_record_of_processes_is_lost(folders: Folders) -> None:

@@ -239,7 +239,7 @@ def _python(corner: Cluster, name: str, ref: str, code: str) -> str:
     corner.apply(_pod(name, ref, command=["python", "-c", code]))
     ended = ("Succeeded", "Failed")
     phase = eventually(
-        lambda: (now := corner.get("pod", name)["status"]["phase"]) in ended and now, what=f"{name} ends"
+        lambda: (now := corner.get("pod", name)["status"]["phase"]) in ended and now, seconds=180, what=f"{name} ends"
     )
     said = corner.kubectl("logs", name)
     assert phase == "Succeeded", said

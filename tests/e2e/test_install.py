@@ -10,7 +10,7 @@ from shardwise_api.status import Phase
 from tests.e2e.installed import NAMESPACE, RELEASE, Installed
 from tests.support.workspace import Workspace
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 SAMPLES = 20
 

@@ -26,11 +26,11 @@ CURRENT_WITHIN_SECONDS = 10.0
 def test_a_worker_deleted_every_three_seconds_changes_nothing(workspace: Workspace, transport: str) -> None:
     run = workspace.submit(f"chaos-{transport.lower()}", samples=SAMPLES, transport=transport, retry={"perShard": 20})
 
-    with deleting(run) as deleted:
+    with deleting(run, at_once=2) as deleted:
         status = run.complete(seconds=800)
 
     assert status.result is not None
-    assert len(deleted) >= 2, "it ended before anything could be deleted: take more samples"
+    assert len(deleted) >= 2
     assert status.result.digest == expected.digest_of(SAMPLES)
     assert (status.items.total, status.items.done) == (SAMPLES, SAMPLES)
 

@@ -11,7 +11,7 @@ from tests.support import expected, s3
 from tests.support.kube import Cluster
 from tests.support.workspace import Workspace
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 SAMPLES = 200
 

@@ -44,8 +44,9 @@ class TestLease:
     def test_one_leads_the_other_follows_it_and_comes_after_it(self, corner: Cluster) -> None:
         async def story() -> None:
             async with _connected(corner) as api:
-                first, second = _Candidate(api, corner, 1), _Candidate(api, corner, 2)
+                first = _Candidate(api, corner, 1)
                 await first.gained.wait()
+                second = _Candidate(api, corner, 2)
                 await second.until_it_knows("10.0.0.1")
                 assert (first.leadership.leading, second.leadership.leading) == (True, False)
                 await first.end()

@@ -14,6 +14,7 @@ from typing import Any
 from tests.support.workspace import Submitted
 
 EVERY_SECONDS = 3.0
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +29,19 @@ class Deletion:
 
 @contextmanager
 def deleting(
-    run: Submitted, *, graces: Sequence[int] = (30,), per_shard: int | None = None
+    run: Submitted, *, graces: Sequence[int] = (30,), per_shard: int | None = None, at_once: int = 0
 ) -> Iterator[list[Deletion]]:
     """Delete a random worker pod every few seconds while the block runs; yields what was deleted.
 
     The graces, in seconds, take turns; 0 kills at once. `per_shard` bounds the deletions of one shard: the Job
-    controller waits twice as long after each.
+    controller waits twice as long after each. The first `at_once` ones come as soon as a pod runs, so that a
+    run that is soon over has them too.
     """
     over, deleted = threading.Event(), list[Deletion]()
     chance = random.Random(4)
 
     def work() -> None:
-        while not over.wait(EVERY_SECONDS):
+        while not over.wait(_POLL_SECONDS if len(deleted) < at_once else EVERY_SECONDS):
             before = Counter(one.shard for one in deleted)
             pods = {
                 pod["metadata"]["name"]: _shard(pod)

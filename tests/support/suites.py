@@ -209,7 +209,7 @@ def plant_many(folder: Path, count: int = 200) -> None:
 def wait_ready(folder: Path, name: str) -> str:
     """Wait until a script says that it waits, and return what it said: its process id, or its child's."""
     path = folder / f"train_{name}.ready"
-    eventually(path.exists, what=f"{path.name} there")
+    eventually(path.exists, seconds=300, what=f"{path.name} there")
     return path.read_text()
 
 

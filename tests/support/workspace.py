@@ -67,6 +67,7 @@ class Workspace:
         folder.chmod(0o777)
         name = f"{self.namespace}-{claim}"
         self.cluster.apply(_persistent(name, folder, namespace=self.namespace, claim=claim))
+        _wait_for(self.cluster, f"persistentvolume/{name}", phase="Available")
         try:
             yield
         finally:
@@ -183,7 +184,11 @@ def workspace(*, cluster: Cluster, name: str, root: Path, mongo: str, kato: str)
         corner.kubectl(
             "label", "namespace", corner.namespace, "pod-security.kubernetes.io/enforce=restricted", "--overwrite"
         )
-        corner.apply(*_volume(corner.namespace, folder))
+        # A claim that is seen before its volume is looked at again after up to 15 s, and the first run would wait.
+        corner.apply(_persistent(corner.namespace, folder, namespace=corner.namespace, claim="data"))
+        _wait_for(corner, f"persistentvolume/{corner.namespace}", phase="Available")
+        corner.apply(_claim(corner.namespace))
+        _wait_for(corner, "persistentvolumeclaim/data", phase="Bound")
         try:
             yield Workspace(cluster=corner, folder=folder, mongo=mongo, kato=kato)
         finally:
@@ -192,19 +197,22 @@ def workspace(*, cluster: Cluster, name: str, root: Path, mongo: str, kato: str)
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _volume(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    claim = {
+def _wait_for(cluster: Cluster, what: str, *, phase: str) -> None:
+    cluster.kubectl("wait", f"--for=jsonpath={{.status.phase}}={phase}", what, "--timeout=60s")
+
+
+def _claim(volume: str) -> dict[str, Any]:
+    return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": "data"},
         "spec": {
             "accessModes": ["ReadWriteMany"],
             "storageClassName": "",
-            "volumeName": name,
+            "volumeName": volume,
             "resources": {"requests": {"storage": "1Gi"}},
         },
     }
-    return _persistent(name, folder, namespace=name, claim="data"), claim
 
 
 def _persistent(name: str, folder: Path, *, namespace: str, claim: str) -> dict[str, Any]:
