@@ -62,7 +62,7 @@ class ScriptsEngine(ApiModel):
     discovery_limit: int | None = Field(default=None, ge=1, description="So many files are found at most.")
     strict_discovery: bool = Field(
         default=False,
-        description="To find nothing at all fails the run; false: the seven jobs of the original are run then.",
+        description="Without effect: to find nothing at all fails a run in any case, as this does on the command line.",
     )
     mark_discovered_optional: bool = Field(
         default=False, description="Found scripts without an output option, and those of mlops/ and scripts/, may fail."

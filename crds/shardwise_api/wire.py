@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     BAD_CONFIGURATION = 2
     NOT_CONVERGED = 3
     """A seed of a sweep was trained to its end and is not without error: tried again it would be the same."""
+    NO_SCRIPT = 66
+    """A suite's script is not in the tree, or can't be read, and was not started: tried again it would be the same."""
     TEMPORARY = 75
     TERMINATED = 143
 

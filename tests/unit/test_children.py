@@ -239,9 +239,14 @@ class TestScripts:
             step=Step.WORK, completions=7, parallelism=4, document=run_document(RUNS["suite"], prepared=PREPARED)
         )
         spec = children_of(run=RUNS["suite"], action=action, settings=SETTINGS)[-1]["spec"]
-        assert [rule["action"] for rule in spec["podFailurePolicy"]["rules"]] == ["Ignore", "Ignore"]
+        assert "FailJob" not in [rule["action"] for rule in spec["podFailurePolicy"]["rules"]]
         assert (spec["completions"], spec["parallelism"], spec["maxFailedIndexes"]) == (7, 4, 7)
         assert spec["backoffLimitPerIndex"] == 2
+
+    def test_that_are_not_there_are_not_tried_again(self) -> None:
+        assert job_of(RUNS["suite"])["spec"]["podFailurePolicy"]["rules"][0] == {
+            "action": "FailIndex", "onExitCodes": {"containerName": "worker", "operator": "In", "values": [66]},
+        }  # fmt: skip
 
     @pytest.mark.parametrize("step", [Step.PREPARE, Step.FINALIZE])
     def test_with_bad_settings_are_not_looked_for_again(self, step: Step) -> None:

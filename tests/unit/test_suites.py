@@ -11,6 +11,7 @@ from shardwise_api.manifest import parse_manifest
 from shardwise_api.runs import Run
 from shardwise_api.status import ConditionType, Failure, Phase, RunStatus
 from shardwise_api.wire import (
+    ExitCode,
     ItemCounts,
     PrepareResult,
     RunResult,
@@ -86,13 +87,17 @@ class TestTheWorkJob:
     def test_tries_as_often_as_the_suite_says_and_is_ended_by_no_exit_code(self) -> None:
         rules = attempts(suite("engine.scripts.retries=2"), step=Step.WORK, completions=5)
         assert (rules.per_index, rules.max_failed) == (2, 5)
-        assert not rules.ends_job | rules.ends_index
+        assert not rules.ends_job
+
+    def test_does_not_try_again_what_could_not_be_started_for_want_of_a_script(self) -> None:
+        rules = attempts(suite("engine.scripts.retries=2"), step=Step.WORK, completions=5)
+        assert rules.ends_index == {ExitCode.NO_SCRIPT}
 
     @pytest.mark.parametrize("step", [Step.PREPARE, Step.FINALIZE])
     def test_alone_is_special_single_steps_end_with_bad_settings(self, step: Step) -> None:
         rules = attempts(suite("engine.scripts.retries=2"), step=step, completions=1)
         assert (rules.per_index, rules.max_failed) == (1, 0)
-        assert rules.ends_job == frozenset({2})
+        assert (rules.ends_job, rules.ends_index) == (frozenset({2}), frozenset())
 
     @pytest.mark.parametrize(
         ("growth", "pauses"),

@@ -77,6 +77,7 @@ def _of_suite(suite: ScriptsEngine, *, step: Step, completions: int) -> Attempts
     return Attempts(
         per_index=suite.retries,
         max_failed=completions,
+        ends_index=frozenset({int(ExitCode.NO_SCRIPT)}),
         pause_seconds=suite.retry_delay_seconds,
         pause_growth=suite.retry_backoff,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -23,8 +24,9 @@ JOB = "{name: Mine, script: train_no_options.py, output: mine}"
         (["--retry-backoff", "0.5"], "retry_backoff must be 1 or greater"),
         (["--exclude-regex", "("], "exclude_regex is not a regular expression"),
         (["--only", "nobody"], "only: no job has such an id (nobody); known are train_no_options"),
-        (["--only"], "'--only' requires an argument"),
         (["--extra-arg"], "'--extra-arg' requires an argument"),
+        (["--logs-dir", "--dry-run"], "'--logs-dir' requires an argument, not the option '--dry-run'"),
+        (["--exclude-regex", "--dry-run", "--list"], "'--exclude-regex' requires an argument"),
         (["--workers", "3"], "No such option"),
         (["--config", "none.yaml"], "none.yaml: No such file or directory"),
         (["--config", "broken.yaml"], "broken.yaml"),
@@ -71,6 +73,18 @@ def test_nothing_selected_is_told_and_leaves_no_summary(tmp_path: Path) -> None:
 
     assert done.code == 0
     assert "nothing is selected" in done.err
+    assert done.out == ""
+    assert not (tmp_path / "summaries").exists()
+
+
+def test_nothing_selected_is_a_summary_of_nothing_for_a_program_that_reads_it(tmp_path: Path) -> None:
+    plant(tmp_path, "bad")
+
+    done = run_suite(tmp_path, "--exclude", "train_bad", "-o", "json")
+
+    assert done.code == 0
+    summary = json.loads(done.out)
+    assert (summary["jobs"], summary["exit_status"]) == ([], 0)
     assert not (tmp_path / "summaries").exists()
 
 

@@ -89,6 +89,15 @@ def test_scripts_are_chosen_as_with_the_original(tmp_path: Path, words: list[str
     assert not (tmp_path / "logs").exists()
 
 
+def test_lists_may_be_empty_as_with_the_original(tmp_path: Path) -> None:
+    plant_copies(tmp_path, "no_options", "a", "b")
+
+    done = run_suite(tmp_path, "--exclude", "--only", "--discover-root", "--dry-run")
+
+    assert done.code == 0, done.err
+    assert statuses_in(tmp_path) == {"train_a": "SKIPPED", "train_b": "SKIPPED"}
+
+
 def test_options_reach_the_scripts_that_take_them_and_extra_words_all(tmp_path: Path) -> None:
     plant(tmp_path, "ok", "no_options", "own_spelling")
 
@@ -174,6 +183,25 @@ def test_another_interpreter_runs_the_scripts(tmp_path: Path) -> None:
 
     assert run_suite(tmp_path, "--interpreter", "sh").code == 0
     assert summary_in(tmp_path)["jobs"][0]["command"] == ["sh", "train_shell.py"]
+
+
+@pytest.mark.parametrize(("places", "taken"), [(["."], "."), (["tree"], "tree"), ([".", "tree"], ".")])
+def test_an_interpreter_by_its_path_is_looked_for_here_and_then_in_the_tree(
+    tmp_path: Path, places: list[str], taken: str
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "train_shell.py").write_text("echo $1")
+    for place in places:
+        program = tmp_path / place / "bin" / "shell"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec sh "$1" "by that of {place}"\n')
+        program.chmod(0o755)
+
+    done = run_suite(tmp_path, "--root", "tree", "--interpreter", "bin/shell")
+
+    assert done.code == 0, done.err
+    assert f"by that of {taken}" in (tree / summary_in(tree)["jobs"][0]["log_path"]).read_text()
 
 
 def test_two_hundred_scripts_run_in_the_order_of_their_paths(tmp_path: Path) -> None:

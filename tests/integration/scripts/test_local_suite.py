@@ -228,10 +228,15 @@ class TestAnInterrupt:
 
         assert stopped.code == 130
         found = {job["id"]: job["status"] for job in folder.summary["jobs"]}
-        assert found == {"train_no_options": "SUCCESS", "train_waiting": "SUCCESS", "train_zzz": "PENDING"}
+        assert found == {"train_no_options": "SUCCESS", "train_waiting": "SUCCESS", "train_zzz": "INTERRUPTED"}
+        assert folder.summary["exit_status"] == 130
+        assert folder.summary["jobs"][2]["error"] == "Not started: the run was interrupted"
         assert statuses(stopped)["zzz"] == "INTERRUPTED"
         assert stopped.status["suite"]["exitStatus"] == 130
-        assert folder.run("--resume").code == 0
+        done = folder.run("--resume")
+        assert done.code == 0, done.err
+        assert [job["attempts"] for job in folder.summary["jobs"]] == [1, 1, 1]
+        assert folder.summary["exit_status"] == 0
 
     def test_ends_a_script_after_its_grace_and_resume_runs_it_again(
         self, waiting: tuple[SuiteFolder, subprocess.Popen[str]]

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli import SHARDWISE, finish
 from tests.support.kube import eventually
-from tests.support.leash import leashed
-from tests.support.require import missing
 from tests.support.suites import (
     alive,
     let_go,
@@ -25,6 +19,7 @@ from tests.support.suites import (
     summary_in,
     wait_ready,
 )
+from tests.support.terminals import CTRL_C, on_terminal
 
 TWO_AT_A_TIME = ("--parallel", "--max-workers", "2", "--grace-seconds", "600")
 
@@ -106,42 +101,16 @@ def test_partial_success_does_not_excuse_an_interrupt(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_a_terminal_with_its_live_table_does_not_reach_the_scripts(tmp_path: Path) -> None:
-    setsid = shutil.which("setsid")
-    if setsid is None:
-        missing("setsid", "It is part of util-linux.")
     plant_copies(tmp_path, "waiting", "a", "b")
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        # The terminal becomes the new session's own, so that its keys are signals to all in the foreground.
-        leashed(setsid, "--ctty", str(SHARDWISE), "suite", "--no-default-jobs", "--grace-seconds", "600"),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=tmp_path,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
-    )
-    os.close(theirs)
-    try:
-        shown = bytearray()
+    words = ("suite", "--no-default-jobs", "--grace-seconds", "600")
+    with on_terminal(str(SHARDWISE), *words, cwd=tmp_path) as terminal:
         pid = wait_ready(tmp_path, "a")
-        while b"0 of 2 done, 1 running" not in shown:
-            shown += os.read(ours, 1 << 16)
-        os.write(ours, b"\x03")
-        while b"nothing more is started" not in shown:
-            shown += os.read(ours, 1 << 16)
+        terminal.wait_for("0 of 2 done, 1 running")
+        terminal.press(CTRL_C)
+        terminal.wait_for("nothing more is started")
         assert alive(pid)
         let_go(tmp_path, "a")
-        # Linux says EIO when nobody holds the other end any more.
-        try:
-            while chunk := os.read(ours, 1 << 16):
-                shown += chunk
-        except OSError:
-            pass
-        assert process.wait(60) == 130
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
+        assert terminal.finish() == 130
 
     assert statuses_in(tmp_path) == {"train_a": "SUCCESS", "train_b": "INTERRUPTED"}
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shardwise_api.wire import MAX_TERMINATION_MESSAGE_BYTES, RunResult, Step, WorkedResult, WorkerEnd
+from shardwise_api.wire import MAX_TERMINATION_MESSAGE_BYTES, ExitCode, RunResult, Step, WorkedResult, WorkerEnd
 from tests.support import suites
 from tests.support.worker import Ended, Pods, terminate
+
+WITH_CHILD = """\
+import pathlib, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+new = pathlib.Path(__file__).with_suffix(".new")
+new.write_text(str(child.pid))
+new.replace(new.with_suffix(".ready"))
+child.wait()
+"""
 
 
 @dataclass(kw_only=True)
@@ -110,7 +120,12 @@ class TestThePrepareStep:
         again = suite.prepare()
 
         assert again.code == 0, again
-        assert suite.prepared == before
+        assert before is not None
+        assert suite.prepared is not None
+        assert suite.prepared.input_fingerprint == before.input_fingerprint
+        (warning,) = suite.prepared.details["warnings"]
+        assert warning.startswith("1 new, 1 gone, 0 changed since the list was frozen; ")
+        assert suite.summary["warnings"] == [warning]
         assert (suite.index("train_bad"), suite.index("train_ok")) == (0, 1)
 
     def test_of_another_run_begins_anew_beside_it(self, suite: SuitePods) -> None:
@@ -148,6 +163,7 @@ class TestThePrepareStep:
         ("settings", "reason", "says"),
         [
             ({"strictDiscovery": True}, "NothingDiscovered", "no script was found or named"),
+            ({}, "NothingDiscovered", "or useDefaultJobs for the seven of the original"),
             ({"excludeRegex": "("}, "InvalidSpec", "spec.engine.scripts: exclude_regex"),
             ({"only": ["nobody"], "useDefaultJobs": True}, "InvalidSpec", "only: no job has such an id"),
             ({"source": "/nowhere"}, "InvalidSpec", "spec.engine.scripts.source: /nowhere: there is no such folder"),
@@ -160,7 +176,7 @@ class TestThePrepareStep:
                 "spec.engine.scripts: jobs[0].script",
             ),
         ],
-        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+        ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else "",
     )
     def test_says_early_what_can_not_work(
         self, suite: SuitePods, settings: dict[str, Any], reason: str, says: str
@@ -171,6 +187,22 @@ class TestThePrepareStep:
 
         assert (ended.code, ended.failure.reason) == (2, reason), ended
         assert says in ended.failure.message
+
+    def test_looks_for_an_interpreters_path_where_its_scripts_will(self, suite: SuitePods) -> None:
+        suite.settings["interpreter"] = "bin/python"
+        suites.plant(suite.tree, "no_options")
+        for folder in (suite.folder, suite.tree):
+            # First beside the tree, where this step happens to run.
+            (folder / "bin").mkdir()
+            (folder / "bin/python").symlink_to(sys.executable)
+            ended = suite.prepare()
+            if folder is suite.folder:
+                assert (ended.code, ended.failure.reason) == (2, "InvalidSpec")
+                assert "spec.engine.scripts.interpreter: bin/python: no such program" in ended.failure.message
+                assert f"looked for in the tree, {suite.tree}" in ended.failure.message
+
+        assert ended.code == 0, ended
+        assert suite.work("train_no_options").code == 0
 
     def test_of_nothing_selected_leaves_a_suite_that_is_well(self, suite: SuitePods) -> None:
         suite.settings["exclude"] = ["train_ok"]
@@ -215,7 +247,7 @@ class TestAWorker:
         assert "JOB_COMPLETION_INDEX" not in log
         assert str(suite.tree) in log
 
-    @pytest.mark.parametrize(("code", "seen"), [(3, 3), (2, 2), (255, 255), (75, 1), (143, 1)])
+    @pytest.mark.parametrize(("code", "seen"), [(3, 3), (2, 2), (255, 255), (66, 1), (75, 1), (143, 1)])
     def test_leaves_with_its_scripts_exit_code_unless_a_job_would_misread_it(
         self, suite: SuitePods, code: int, seen: int
     ) -> None:
@@ -258,10 +290,13 @@ class TestAWorker:
         prepared(suite, "bad", "ok")
         (suite.tree / "train_ok.py").unlink()
 
-        assert suite.work("train_ok").code == 1
+        ended = suite.work("train_ok")
 
+        assert (ended.code, ended.failure.reason) == (ExitCode.NO_SCRIPT, "ScriptNotFound")
+        assert ended.failure.message == "train_ok: Script not found: train_ok.py"
         said = suite.said_of("train_ok")
         assert (said["status"], said["attempts"], said["error"]) == ("FAILED", 0, "Script not found: train_ok.py")
+        assert suite.work("train_bad").code == 3
 
     def test_ends_a_script_that_takes_too_long(self, suite: SuitePods) -> None:
         suite.settings["timeoutSeconds"] = 1
@@ -284,10 +319,33 @@ class TestAWorker:
         assert ended.code == 0, ended
         assert "went on" in suite.log_of("train_waiting")
 
-    @pytest.mark.parametrize("name", ["waiting", "lasting_child", "ignores_sigterm"])
+    def test_shows_what_nobody_has_begun_as_interrupted_when_it_is_asked_to_stop(self, suite: SuitePods) -> None:
+        suite.settings["graceSeconds"] = 0
+        prepared(suite, "bad", "ok", "waiting")
+        suite.work("train_bad")
+        process = suite.start(Step.WORK, shard=suite.index("train_waiting"))
+        suites.wait_ready(suite.tree, "waiting")
+        terminate(process)
+        suite.end(process)
+
+        assert [job["status"] for job in suite.summary["jobs"]] == ["FAILED", "INTERRUPTED", "INTERRUPTED"]
+        said = suite.said_of("train_ok")
+        assert (said["attempts"], said["error"]) == (0, "Not started: the run was interrupted")
+        assert (suite.summary["exit_status"], suite.summary["counts"]["interrupted"]) == (130, 2)
+        # It is what was shown, and not recorded: the run that goes on begins with it as with any other.
+        assert suite.prepare().code == 0
+        assert suite.said_of("train_ok")["status"] == "PENDING"
+        assert suite.work("train_ok").code == 0
+        assert suite.said_of("train_ok")["attempts"] == 1
+
+    @pytest.mark.parametrize("name", ["waiting", "with_child", "ignores_sigterm"])
     def test_stops_a_script_that_goes_on_beyond_its_grace(self, suite: SuitePods, name: str) -> None:
         suite.settings["graceSeconds"] = 0
-        prepared(suite, name)
+        if name == "with_child":
+            (suite.tree / "train_with_child.py").write_text(WITH_CHILD)
+            prepared(suite)
+        else:
+            prepared(suite, name)
         process = suite.start(Step.WORK)
         pid = suites.wait_ready(suite.tree, name)
         terminate(process)

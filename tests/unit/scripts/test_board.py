@@ -67,7 +67,9 @@ def test_where_there_is_no_room_running_and_failed_jobs_are_shown() -> None:
     assert len(text.splitlines()) <= 10
 
 
-@pytest.mark.parametrize("line", [b"[bold]not markup[/]", b"\x1b[2Jcleared", b"two\rlines", b"x" * 10_000])
+@pytest.mark.parametrize(
+    "line", [b"[bold]not markup[/]", b"\x1b[2Jcleared", b"two\rlines", b"x" * 10_000, b"\x1b[%smred" % (b"9" * 5000)]
+)
 def test_what_a_job_prints_stays_in_its_cell(line: bytes) -> None:
     table = board("[red]job", height=40)
     table.line("[red]job", line)

@@ -197,12 +197,16 @@ def test_python_is_this_one_unless_told() -> None:
 
 class TestFile:
     def test_its_name_says_when_the_run_began_and_which_it_was(self) -> None:
-        assert summary_name(summary()) == "training_summary_20261121_225936_0b1c.json"
-        assert summary_name(summary(end_time=ENDED + timedelta(hours=1))) == summary_name(summary())
-        assert summary_name(summary(run_uid="other")) != summary_name(summary())
+        assert summary_name(start_time=BEGAN, run_uid="0b1c") == "training_summary_20261121_225936_0b1c.json"
+        assert summary_name(start_time=BEGAN, run_uid="other") != summary_name(start_time=BEGAN, run_uid="0b1c")
+
+    def test_its_time_is_in_utc(self) -> None:
+        there = timezone(timedelta(hours=5, minutes=30))
+        here = summary_name(start_time=BEGAN, run_uid="0b1c")
+        assert summary_name(start_time=BEGAN.astimezone(there), run_uid="0b1c") == here
 
     def test_a_uid_can_not_lead_out_of_the_folder(self) -> None:
-        assert summary_name(summary(run_uid="../x y")) == "training_summary_20261121_225936_..-x-y.json"
+        assert summary_name(start_time=BEGAN, run_uid="../x y") == "training_summary_20261121_225936_..-x-y.json"
 
     def test_it_is_written_where_it_is_asked_for_and_nothing_is_left_beside_it(self, tmp_path: Path) -> None:
         path = Path(write_summary(tmp_path / "summaries", summary()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 
 from shardwise_jobs.engines.scripts.cli import suite
@@ -25,8 +26,31 @@ from shardwise_jobs.engines.scripts.terminal.words import as_click_reads
         ("--extra-arg=--only a", "--extra-arg=--only a"),
         ("--parallel a", "--parallel a"),
         ("-o json --only a b", "-o json --only a --only b"),
-        ("--only", "--only"),
+        ("--only", ""),
+        ("--exclude --dry-run", "--dry-run"),
+        ("--exclude --only a --discover-root", "--only a"),
+        ("--only= --dry", "--only= --dry-run"),
+        ("--only -x", "-x"),
+        ("--extra-arg --dry-run", "--extra-arg --dry-run"),
+        ("--exclude-regex -old", "--exclude-regex -old"),
+        ("--exclude-regex=--list", "--exclude-regex=--list"),
+        ("--logs-dir", "--logs-dir"),
     ],
 )
 def test_words_become_those_that_click_reads(written: str, read: str) -> None:
     assert as_click_reads(written.split(), parameters=suite.params) == read.split()
+
+
+@pytest.mark.parametrize(
+    ("written", "lacking", "following"),
+    [
+        ("--logs-dir --dry-run", "--logs-dir", "--dry-run"),
+        ("--exclude-regex --dry --list", "--exclude-regex", "--dry"),
+        ("--logs --epochs=5", "--logs-dir", "--epochs=5"),
+        ("--interpreter -o json", "--interpreter", "-o"),
+        ("-o --only a", "-o", "--only"),
+    ],
+)
+def test_an_option_is_no_value_of_the_one_before_it(written: str, lacking: str, following: str) -> None:
+    with pytest.raises(click.UsageError, match=rf"'{lacking}' requires an argument, not the option '{following}'"):
+        as_click_reads(written.split(), parameters=suite.params)

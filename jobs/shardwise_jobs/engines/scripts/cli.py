@@ -5,6 +5,7 @@ Whatever is given ends in one `SuiteOptions`, as a manifest does, and is judged 
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ As with the original:
 
 \b
 Ctrl-C once: nothing more is started, what runs may end (--grace-seconds). Twice: all is ended at once.
-Exit status: 0 every mandatory job succeeded; 1 one failed; 2 bad configuration; 3 nothing found, with
---strict-discovery; 130 interrupted.
+Exit status: 0 every mandatory job succeeded; 1 one failed, or the results can't be written; 2 bad configuration;
+3 nothing found, with --strict-discovery; 130 interrupted.
 """
 
 
@@ -42,7 +43,13 @@ class _Drop(click.Command):
     """Takes words as the original's parser does."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, as_click_reads(args, parameters=self.get_params(ctx)))
+        try:
+            words = as_click_reads(args, parameters=self.get_params(ctx))
+        except click.UsageError as error:
+            # With it click says how the command is used.
+            error.ctx = ctx
+            raise
+        return super().parse_args(ctx, words)
 
 
 @click.command(cls=_Drop, epilog=EPILOG, short_help="Run a tree's training scripts, several at a time.")
@@ -141,7 +148,11 @@ class _Drop(click.Command):
     show_default=True,
     help="After Ctrl-C or SIGTERM, for what runs to end by itself.",
 )
-@click.option("--interpreter", metavar="PROGRAM", help="Runs the scripts. Absent: the Python that runs this command.")
+@click.option(
+    "--interpreter",
+    metavar="PROGRAM",
+    help="Runs the scripts: a name on PATH, or a path from here or from the tree. Absent: the Python that runs this.",
+)
 @click.option("--allow-partial-success", is_flag=True, help="Exit with 0 though mandatory jobs failed.")
 # Where things go.
 @click.option("--base-output-dir", metavar="DIR", default="results", show_default=True, help="Of outputs.")
@@ -157,6 +168,7 @@ def suite(
     include_patterns: tuple[str, ...],
     no_auto_discover: bool,
     no_default_jobs: bool,
+    interpreter: str | None,
     **values: Any,
 ) -> None:
     """Find training scripts in a tree, run them one by one or several at a time, and sum up how they went.
@@ -166,11 +178,14 @@ def suite(
     """
     from .model.options import SuiteOptions
     from .terminal.here import Wish, run_here
+    from .terminal.viewer import settle, tell
 
     if self_test:
         from .terminal.self_test import run_self_test
 
-        sys.exit(run_self_test(as_json=output == "json"))
+        status = run_self_test(as_json=output == "json")
+        settle()
+        sys.exit(status)
     if include_patterns:
         values["include_patterns"] = include_patterns
     try:
@@ -180,6 +195,7 @@ def suite(
                 # As in the original, what a person types is relative to where it is typed.
                 "roots": tuple(str(Path(folder).absolute()) for folder in roots),
                 "auto_discover": not no_auto_discover,
+                "interpreter": _as_seen_here(interpreter),
                 "default_jobs": not no_default_jobs,
             }
         )
@@ -187,6 +203,15 @@ def suite(
             Wish(root=root, options=options, list_only=list_only, verbose=verbose, as_json=output == "json")
         )
     except WorkError as error:
-        click.echo(f"error: {error}", err=True)
+        tell(f"error: {error}")
         status = error.exit_code
+    settle()
     sys.exit(status)
+
+
+def _as_seen_here(program: str | None) -> str | None:
+    """Return the whole path of a program that is there by a path from this folder; any other as it is."""
+    if program is None or "/" not in program:
+        return program
+    whole = str(Path(program).absolute())
+    return whole if shutil.which(whole) else program

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,7 +37,7 @@ _NOT_OF_THE_LIST = {
 
 
 class NothingDiscovered(BadConfiguration):
-    """There is no script at all, and `strictDiscovery` wants that to be an error: exit 2 of prepare, 3 of the suite."""
+    """There is no script at all: exit 2 of prepare, 3 of the suite."""
 
     reason = "NothingDiscovered"
 
@@ -67,33 +68,39 @@ class ScriptsEngine:
             self._context.output.check_writable()
             if not place.options.dry_run:
                 place.require_outputs()
-        suite = place.read()
+        # What a dry run lists is found anew each time: no index of it is ever tried.
+        suite = None if place.options.dry_run else place.read()
+        warnings: list[str] = []
         if suite is not None:
             RunIdentity(fields=_identity(place.options)).require_same(json.dumps(_identity(suite.options)))
+            warnings = self._since(suite)
         else:
             suite = self._found()
         if not dry_run:
-            suite = suite.keep(place.records)
-            place.begin()
+            if place.options.dry_run:
+                suite.write(place.records)
+            else:
+                suite = suite.keep(place.records)
+            place.begin(suite, warnings=warnings)
             place.publish(suite)
         stored = place.all_stored(suite)
         return PrepareResult(
             items_total=len(suite.jobs),
             input_fingerprint=suite.digest,
             already_complete=bool(stored) and all(one.record.status is Status.SUCCESS for one in stored),
-            details=self._details(suite, dry_run=dry_run),
+            details=self._details(suite, warnings=[*warnings, *suite.warnings], dry_run=dry_run),
         )
 
     def _found(self) -> FrozenSuite:
         place = self._place
         try:
-            selection = select(place.tree, place.options)
+            selection = select(place.tree, place.options, fall_back=False)
         except InvalidSuite as error:
             raise InvalidSuite(f"{FIELD}: {error}") from error
         if selection.nothing_discovered:
             raise NothingDiscovered(
-                f"{place.tree}: no script was found or named, and strictDiscovery is set: see includePatterns, roots "
-                "and jobs"
+                f"{FIELD}: no script was found or named in {place.tree}: mend source, roots, includePatterns or "
+                "excludeRegex, give jobs, or useDefaultJobs for the seven of the original"
             )
         if len(selection.jobs) > MAX_SHARDS:
             raise BadConfiguration(
@@ -102,7 +109,16 @@ class ScriptsEngine:
             )
         return freeze(place.tree, selection, options=place.options, run_uid=place.uid)
 
-    def _details(self, suite: FrozenSuite, *, dry_run: bool) -> dict[str, Any]:
+    def _since(self, suite: FrozenSuite) -> list[str]:
+        """Return a warning when the tree would make another list now than the one that was frozen, which stays."""
+        way_out = f"to run this tree use another metadata.name or remove records/{self._place.uid}"
+        try:
+            changes = suite.changes(self._found())
+        except BadConfiguration as error:
+            return [f"the list frozen before stays, as the tree makes none now; {way_out} ({error})"]
+        return [f"{changes} since the list was frozen; {way_out}"] if changes else []
+
+    def _details(self, suite: FrozenSuite, *, warnings: Sequence[str], dry_run: bool) -> dict[str, Any]:
         ids: list[str] = []
         size = 0
         for job in suite.jobs:
@@ -110,11 +126,11 @@ class ScriptsEngine:
             if size > IDS_BYTES:
                 break
             ids.append(job.id)
-        warnings = [warning[:MAX_WARNING_CHARACTERS] for warning in suite.warnings[:MAX_WARNINGS]]
-        details: dict[str, Any] = {"ids": ids, "warnings": warnings}
+        cut = [warning[:MAX_WARNING_CHARACTERS] for warning in warnings[:MAX_WARNINGS]]
+        details: dict[str, Any] = {"ids": ids, "warnings": cut}
         if dry_run:
             # Nobody cuts what is said on one machine.
-            details["warnings"] = list(suite.warnings)
+            details["warnings"] = list(warnings)
             details["jobs"] = [
                 {"id": job.id, "optional": job.optional, "command": self._place.command(job)} for job in suite.jobs
             ]

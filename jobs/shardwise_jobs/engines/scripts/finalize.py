@@ -22,12 +22,12 @@ from shardwise_api.wire import (
 )
 
 from .model.records import FAILURES, FINE, AttemptRecord, JobRecord, Status, counts_of, exit_status_of, record_of
-from .place import Place, StoredRecord, warnings_of
+from .place import Place, StoredRecord
 from .selecting.frozen import FrozenSuite, script_sha256
 from .work import LOST, ended
 
 MAX_WARNINGS = 10
-MAX_WARNING_CHARACTERS = 120
+MAX_WARNING_CHARACTERS = 160
 NAMED = 5
 """So many failed scripts are named in a message."""
 _KILLED = 137
@@ -47,7 +47,7 @@ def finalize(place: Place, *, suite: FrozenSuite, worked: WorkedResult | None) -
     exit_status = exit_status_of(
         records, options=place.options, interrupted=interrupted, nothing_discovered=suite.nothing_discovered
     )
-    warnings = warnings_of(suite, stored)
+    warnings = place.warnings(suite, stored)
     if not records:
         warnings.append("nothing was selected, so nothing ran")
     summary, uri = place.sum_up(records, exit_status=exit_status, warnings=warnings)

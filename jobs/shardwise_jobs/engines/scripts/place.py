@@ -26,7 +26,8 @@ from .model.complaints import InvalidSuite
 from .model.job import SuiteJob
 from .model.options import SuiteOptions
 from .model.records import JobRecord, Status, SuiteExit, exit_status_of, record_of
-from .model.summary import summary_of, write_summary
+from .model.summary import summary_name, summary_of, write_summary
+from .running.attempt import Stopping
 from .running.commit import commit_of
 from .running.gpu import gpu_info
 from .selecting.frozen import FILE, FrozenSuite, read_frozen
@@ -46,13 +47,14 @@ class StoredRecord(BaseModel):
 
 
 class _Begun(BaseModel):
-    """What is looked at once and said in every summary of a run."""
+    """What is looked at once and said in every summary of a run; the warnings are those of its newest start."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     start_time: datetime
     git_commit: str | None
     gpu_info: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 class Place:
@@ -70,7 +72,9 @@ class Place:
             )
         self.output = output
         self.interpreter = self.options.interpreter or sys.executable
-        self.records = context.output.child(f"records/{self.uid}")
+        # A dry run has a list of its own: the scripts are run by a start of the same name, maybe of another tree.
+        own = f"records/{self.uid}"
+        self.records = context.output.child(f"{own}/dry-run" if self.options.dry_run else own)
         self._summaries = context.output.child(self.options.summary_dir)
 
     # -- folders
@@ -146,17 +150,35 @@ class Place:
 
     # -- summary
 
-    def begin(self) -> None:
-        """Note when the run began, once."""
-        if self.records.read_bytes(_BEGUN) is None:
+    def begin(self, suite: FrozenSuite, *, warnings: Sequence[str] = ()) -> None:
+        """Note what is odd about this start, and when the run began: now, unless a script has been tried before."""
+        begun = self._begun()
+        if begun is None or all(self.stored(index) is None for index in range(len(suite.jobs))):
+            if begun is not None:
+                # Nothing has come of it, and a run has one summary.
+                name = summary_name(start_time=begun.start_time, run_uid=self.uid)
+                (self.output / self.options.summary_dir / name).unlink(missing_ok=True)
             begun = _Begun(start_time=datetime.now(UTC), git_commit=commit_of(self.tree), gpu_info=gpu_info(os.environ))
-            self.records.write_text(_BEGUN, begun.model_dump_json() + "\n")
+        begun = begun.model_copy(update={"warnings": tuple(warnings)})
+        self.records.write_text(_BEGUN, begun.model_dump_json() + "\n")
+
+    def _begun(self) -> _Begun | None:
+        content = self.records.read_bytes(_BEGUN)
+        return None if content is None else _Begun.model_validate_json(content)
+
+    def warnings(self, suite: FrozenSuite, stored: Sequence[StoredRecord]) -> list[str]:
+        """Return what was odd about the newest start, about the suite, and about each of its scripts."""
+        begun = self._begun()
+        of_scripts = [f"{one.record.id}: {warning}" for one in stored for warning in one.warnings]
+        return [*(begun.warnings if begun else ()), *suite.warnings, *of_scripts]
 
     def sum_up(
         self, records: Sequence[JobRecord], *, exit_status: SuiteExit | None, warnings: Sequence[str] = ()
     ) -> tuple[dict[str, Any], str]:
         """Write the summary of some records, and return it with its URI; each time of a run the same file."""
-        begun = _Begun.model_validate_json(self.records.read_bytes(_BEGUN) or b"")
+        begun = self._begun()
+        if begun is None:
+            raise BadInput(f"{self.records.uri_of(_BEGUN)}: is not there: it was removed since the prepare step")
         ends = [datetime.fromisoformat(record.end_time) for record in records if record.end_time]
         summary = summary_of(
             records,
@@ -173,14 +195,19 @@ class Place:
         summary["warnings"] = list(warnings)
         return summary, write_summary(self._summaries, summary)
 
-    def publish(self, suite: FrozenSuite) -> None:
-        """Write the summary of all that is recorded now: whoever writes last has seen what all others recorded."""
-        written: list[StoredRecord] | None = None
-        while (seen := self.all_stored(suite)) != written:
-            records = [stored.record for stored in seen]
-            interrupted = any(record.status is Status.INTERRUPTED for record in records)
+    def publish(self, suite: FrozenSuite, *, stop: Stopping | None = None) -> None:
+        """Write the summary of all that is recorded now: whoever writes last has seen what all others recorded.
+
+        Once `stop` is set, what nobody has begun is shown as interrupted. Its record is not: a run that goes on begins
+        it.
+        """
+        written: tuple[list[StoredRecord], bool] | None = None
+        while (seen := (self.all_stored(suite), stop is not None and stop.is_set)) != written:
+            stored, stopping = seen
+            records = [_not_begun(one.record) if stopping else one.record for one in stored]
+            interrupted = stopping or any(record.status is Status.INTERRUPTED for record in records)
             status = exit_status_of(records, options=self.options, interrupted=True) if interrupted else None
-            self.sum_up(records, exit_status=status, warnings=warnings_of(suite, seen))
+            self.sum_up(records, exit_status=status, warnings=self.warnings(suite, stored))
             written = seen
 
 
@@ -191,9 +218,10 @@ def _name(index: int) -> str:
     return f"result-{index}.json"
 
 
-def warnings_of(suite: FrozenSuite, stored: Sequence[StoredRecord]) -> list[str]:
-    """Return what was odd about a suite, and about each of its scripts."""
-    return [*suite.warnings, *(f"{one.record.id}: {warning}" for one in stored for warning in one.warnings)]
+def _not_begun(record: JobRecord) -> JobRecord:
+    if record.status is not Status.PENDING:
+        return record
+    return record.model_copy(update={"status": Status.INTERRUPTED, "error": "Not started: the run was interrupted"})
 
 
 def options_of(settings: ScriptsEngine) -> SuiteOptions:

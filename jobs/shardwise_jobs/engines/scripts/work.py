@@ -23,8 +23,8 @@ from .running.attempt import Limits, run_attempt
 from .running.logs import ScriptLog, echo
 from .selecting.frozen import FrozenJob, FrozenSuite, script_sha256
 
-_MEANT_FOR_THE_JOB = frozenset({int(ExitCode.TEMPORARY), int(ExitCode.TERMINATED)})
-"""What these say of a worker a script must not: such an end would use up no retry, for ever."""
+_MEANT_FOR_THE_JOB = frozenset({int(ExitCode.NO_SCRIPT), int(ExitCode.TEMPORARY), int(ExitCode.TERMINATED)})
+"""What these say of a worker a script must not: such an end would use up all retries at once, or none, for ever."""
 LOST = "WorkerLost"
 
 
@@ -37,6 +37,13 @@ class ScriptFailed(WorkError):
         super().__init__(f"{record.id}: {record.error or 'failed'}")
         self.exit_code = _seen_by_the_job(record.exit_code)
         self.reason = record.reason or self.reason
+
+
+class ScriptNotFound(WorkError):
+    """There is nothing to start, so the command line tries it only once: nor is this index tried again."""
+
+    exit_code = ExitCode.NO_SCRIPT
+    reason = "ScriptNotFound"
 
 
 def _seen_by_the_job(code: int | None) -> int:
@@ -64,6 +71,7 @@ def work(place: Place, *, suite: FrozenSuite, shard: int, context: Context) -> S
 
     Raises:
         ScriptFailed: it failed.
+        ScriptNotFound: it isn't there, or can't be read.
         Interrupted: the run was, and the script with it.
     """
     started = time.monotonic()
@@ -71,17 +79,22 @@ def work(place: Place, *, suite: FrozenSuite, shard: int, context: Context) -> S
     known = place.stored(shard)
     if known is not None and known.record.status is Status.SUCCESS:
         return _result(shard, started)
+    if context.stop.is_set:
+        place.publish(suite, stop=context.stop)
     context.stop.check()
     context.progress.send(ItemCounts(), total=1, message=suite.job(shard).id)
     index = _index(place, suite=suite, number=shard, known=known)
-    record = _attempt(place, index, context=context)
+    problem = _problem(place, index.job)
+    record = _attempt(place, index, context=context) if problem is None else _refused(index, problem)
     place.store(index.stored(record))
-    place.publish(suite)
+    place.publish(suite, stop=context.stop)
     good = record.status is Status.SUCCESS
     counts = ItemCounts(done=1) if good else ItemCounts(failed=1)
     if record.status is Status.INTERRUPTED:
         raise Interrupted(f"{record.id}: {record.error}")
     context.progress.send(counts, total=1, message=record.id, last=True)
+    if problem is not None:
+        raise ScriptNotFound(f"{record.id}: {problem}")
     if not good:
         raise ScriptFailed(record)
     return _result(shard, started)
@@ -133,16 +146,19 @@ def _changed(place: Place, job: FrozenJob) -> str | None:
     return f"{job.script} has changed since the list was frozen ({then} then, sha256 {now[:12]}… now) and ran as it is"
 
 
+def _refused(index: _Index, problem: str) -> JobRecord:
+    record = record_of(
+        index.job,
+        command=index.command,
+        attempts=index.attempts,
+        status=Status.FAILED,
+        error=problem,
+        log_path=index.log_path,
+    )
+    return record.model_copy(update={"exit_code": None, "reason": None})
+
+
 def _attempt(place: Place, index: _Index, *, context: Context) -> JobRecord:
-    if (problem := _problem(place, index.job)) is not None:
-        return record_of(
-            index.job,
-            command=index.command,
-            attempts=index.attempts,
-            status=Status.FAILED,
-            error=problem,
-            log_path=index.log_path,
-        ).model_copy(update={"exit_code": None, "reason": None})
     try:
         if index.job.use_output_dir:
             (place.outputs / index.job.output).mkdir(parents=True, exist_ok=True)

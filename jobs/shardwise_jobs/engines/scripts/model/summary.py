@@ -65,11 +65,10 @@ def summary_of(
     }
 
 
-def summary_name(summary: Mapping[str, Any]) -> str:
-    """Return the summary's file name: when the run began (UTC), and its uid, for two runs may begin in one second."""
-    began = datetime.fromisoformat(summary["start_time_utc"]).astimezone(UTC)
-    uid = re.sub(r"[^A-Za-z0-9.-]", "-", summary["run_uid"])
-    return f"training_summary_{began:%Y%m%d_%H%M%S}_{uid}.json"
+def summary_name(*, start_time: datetime, run_uid: str) -> str:
+    """Return a summary's file name: when the run began (UTC), and its uid, for two runs may begin in one second."""
+    uid = re.sub(r"[^A-Za-z0-9.-]", "-", run_uid)
+    return f"training_summary_{start_time.astimezone(UTC):%Y%m%d_%H%M%S}_{uid}.json"
 
 
 def write_summary(place: Path | OutputFolder, summary: Mapping[str, Any]) -> str:
@@ -79,7 +78,7 @@ def write_summary(place: Path | OutputFolder, summary: Mapping[str, Any]) -> str
         InvalidSuite: the folder can't be written.
         BadConfiguration, Unavailable: as `OutputFolder.write_text`, for such a folder.
     """
-    name = summary_name(summary)
+    name = summary_name(start_time=datetime.fromisoformat(summary["start_time_utc"]), run_uid=str(summary["run_uid"]))
     text = json.dumps(summary, indent=2) + "\n"
     if isinstance(place, OutputFolder):
         return place.write_text(name, text)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +49,8 @@ class Limits:
     """For a running script to end by itself after the run was interrupted; then comes SIGTERM."""
     kill_seconds: float = KILL_SECONDS
     """From SIGTERM to SIGKILL, for a script that has something to put away."""
+    open_files: int | None = None
+    """So many the script may have open; None: as many as this process."""
 
 
 def run_attempt(
@@ -72,8 +74,9 @@ def run_attempt(
     attempt = _Attempt(limits=limits, stop=stop, at_once=at_once, output=output)
     kills = OomKills()
     kills_before = kills.count()
-    started, clock = datetime.now(UTC), time.monotonic()
+    started = _Moment()
     told = attempt.run(command, cwd=cwd, env=env)
+    over = attempt.over or _Moment()
     ended = _ending(told, cause=attempt.cause, limits=limits)
     # To count is all that the kernel does. That it was this script is likely, as nobody else sends it SIGKILL.
     if ended.exit_code == _KILLED and attempt.cause is None and kills.count() != kills_before:
@@ -89,12 +92,18 @@ def run_attempt(
         exit_code=ended.exit_code,
         reason=ended.reason,
         error=ended.error,
-        start_time=started.isoformat(),
-        end_time=datetime.now(UTC).isoformat(),
-        duration_sec=round(time.monotonic() - clock, 2),
+        start_time=started.date.isoformat(),
+        end_time=over.date.isoformat(),
+        duration_sec=round(over.clock - started.clock, 2),
         pod=pod,
         node=node,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moment:
+    date: datetime = field(default_factory=lambda: datetime.now(UTC))
+    clock: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +160,8 @@ class _Attempt:
         self._said = b""
         self.cause: Status | None = None
         """Why the script was stopped; None when it ended by itself."""
+        self.over: _Moment | None = None
+        """When the script ended; what it has left behind may take longer."""
 
     def run(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> str:
         """Return the keeper's last words: empty when it was killed."""
@@ -158,7 +169,8 @@ class _Attempt:
         if self._limits.timeout_seconds is not None:
             deadline = time.monotonic() + self._limits.timeout_seconds
         with _pipe() as (heard, saying), _pipe() as (obeyed, commanding), _pipe() as (reading, writing):
-            own = [sys.executable, "-I", "-S", keeper.__file__, str(obeyed.number), str(saying.number)]
+            files = keeper.AS_HERE if self._limits.open_files is None else str(self._limits.open_files)
+            own = [sys.executable, "-I", "-S", keeper.__file__, str(obeyed.number), str(saying.number), files]
             process = subprocess.Popen(
                 [*own, *command],
                 stdin=subprocess.DEVNULL,
@@ -182,21 +194,29 @@ class _Attempt:
         return self._said.decode()
 
     def _follow(self, heard: int, reading: int, commanding: int, *, deadline: float) -> None:
-        os.set_blocking(reading, False)
+        for end in (heard, reading):
+            os.set_blocking(end, False)
         with selectors.DefaultSelector() as selector:
             selector.register(heard, selectors.EVENT_READ)
             selector.register(reading, selectors.EVENT_READ)
             while True:
-                for key, _ in selector.select(_POLL_SECONDS):
-                    if key.fd == reading:
-                        if not self._read(reading):
-                            selector.unregister(reading)
-                        continue
-                    said = os.read(heard, 4096)
-                    if not said:
-                        return
-                    self._said += said
+                ready = {key.fd for key, _ in selector.select(_POLL_SECONDS)}
+                if reading in ready and not self._read(reading):
+                    selector.unregister(reading)
+                # Before the clock, whether it was ready or not: to keep output takes time, in which a script may end.
+                if not self._hear(heard):
+                    return
                 self._look_at_clock(commanding, deadline=deadline)
+
+    def _hear(self, heard: int) -> bool:
+        try:
+            said = os.read(heard, 4096)
+        except BlockingIOError:
+            return True
+        self._said += said
+        if said and self.over is None:
+            self.over = _Moment()
+        return bool(said)
 
     def _look_at_clock(self, commanding: int, *, deadline: float) -> None:
         now = time.monotonic()
@@ -206,9 +226,10 @@ class _Attempt:
         if self._killed:
             return
         if self._at_once():
-            self.cause = self.cause or Status.INTERRUPTED
+            if self.over is None:
+                self.cause = self.cause or Status.INTERRUPTED
             self._kill_at = now
-        elif self.cause is None and (now >= deadline or now >= self._grace_over):
+        elif self.over is None and self.cause is None and (now >= deadline or now >= self._grace_over):
             self.cause = Status.TIMEOUT if now >= deadline else Status.INTERRUPTED
             self._kill_at = now + self._limits.kill_seconds
             _ask(commanding, keeper.TERMINATE)

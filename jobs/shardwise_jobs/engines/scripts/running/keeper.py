@@ -4,11 +4,12 @@ A script may leave a daemon behind in a session of its own, ignore SIGTERM, or l
 process adopts whatever a script leaves (the kernel's "child subreaper") and ends only when nothing of it is left. It
 obeys one pipe, whose end of file is the runner's death; a signal could be missed, or meant for somebody else.
 
-It is run by its path (`python -I -S keeper.py CONTROL STATUS COMMAND …`), once per attempt, and imports little.
+It is run by its path (`python -I -S keeper.py CONTROL STATUS FILES COMMAND …`), once per attempt, and imports little.
 """
 
 import ctypes
 import os
+import resource
 import select
 import signal
 import sys
@@ -16,6 +17,8 @@ import time
 
 TERMINATE, KILL = b"T", b"K"
 """What is asked for through the pipe."""
+AS_HERE = "-"
+"""In place of FILES: the script may open as many files as this process."""
 LINGER_SECONDS = 1.0
 """For what a script has started to end by itself after it: to clean up takes a moment."""
 PATIENCE_SECONDS = 5.0
@@ -26,8 +29,11 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SLICE_SECONDS = 0.02
 
 
-def keep(*, control: int, status: int, command: list[str]) -> None:
-    """Run a command and write what became of it: `exit N`, `signal N` or `error TEXT`."""
+def keep(*, control: int, status: int, files: str, command: list[str]) -> None:
+    """Run a command and write what became of it: `exit N`, `signal N` or `error TEXT`.
+
+    It is written when the command ends, before what that has left behind is waited for; this process ends after it.
+    """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # A handler, not SIG_IGN, which the script would inherit.
@@ -39,18 +45,22 @@ def keep(*, control: int, status: int, command: list[str]) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     for end in (control, status):
         os.set_inheritable(end, False)
-    child, problem = _start(command)
+    child, problem = _start(command, files=files)
     if problem:
-        os.write(status, f"error {problem}".encode())
+        _say(status, f"error {problem}")
         return
-    ended = _wait(child, control=control, woken=woken)
-    if os.WIFSIGNALED(ended):
-        os.write(status, f"signal {os.WTERMSIG(ended)}".encode())
-    else:
-        os.write(status, f"exit {os.WEXITSTATUS(ended)}".encode())
+    _wait(child, control=control, status=status, woken=woken)
 
 
-def _start(command: list[str]) -> tuple[int, str]:
+def _say(status: int, text: str) -> None:
+    try:  # noqa: SIM105 (contextlib takes longer to import than all else here)
+        os.write(status, text.encode())
+    except OSError:
+        # The runner is gone: what is kept here must go too, told or not.
+        pass
+
+
+def _start(command: list[str], *, files: str) -> tuple[int, str]:
     reading, writing = os.pipe()
     keeper = os.getpid()
     child = os.fork()
@@ -64,6 +74,8 @@ def _start(command: list[str]) -> tuple[int, str]:
             for number in (signal.SIGPIPE, signal.SIGXFSZ):
                 # Python ignores them, and who is executed would.
                 signal.signal(number, signal.SIG_DFL)
+            if files != AS_HERE:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
             os.execvp(command[0], command)  # noqa: S606 (a list, without a shell)
         except OSError as error:
             os.write(writing, (error.strerror or str(error)).encode())
@@ -77,35 +89,39 @@ def _start(command: list[str]) -> tuple[int, str]:
     return child, problem
 
 
-def _wait(child: int, *, control: int, woken: int) -> int:
-    ended: int | None = None
+def _wait(child: int, *, control: int, status: int, woken: int) -> None:
+    ended = False
     kill_from = killed_since = float("inf")
-    listening = [control, woken]
+    # Not `select`, which knows no number beyond 1023: the runner may have as many files open.
+    listening = select.poll()
+    for end in (control, woken):
+        listening.register(end, select.POLLIN)
     while True:
         try:
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 if found[0] == child:
-                    ended = found[1]
+                    ended = True
+                    how = found[1]
+                    _say(status, f"signal {os.WTERMSIG(how)}" if os.WIFSIGNALED(how) else f"exit {os.WEXITSTATUS(how)}")
                     kill_from = min(kill_from, time.monotonic() + LINGER_SECONDS)
         except ChildProcessError:
-            assert ended is not None
-            return ended
+            return
         now = time.monotonic()
         if now >= kill_from:
             killed_since = min(killed_since, now)
             _kill_children()
-            if ended is not None and now - killed_since > PATIENCE_SECONDS:
-                return ended
-        ready, _, _ = select.select(listening, [], [], None if kill_from == float("inf") else _SLICE_SECONDS)
+            if ended and now - killed_since > PATIENCE_SECONDS:
+                return
+        ready = {end for end, _ in listening.poll(None if kill_from == float("inf") else _SLICE_SECONDS * 1000)}
         if woken in ready:
             os.read(woken, 4096)
         if control in ready:
             asked = os.read(control, 64)
             if not asked:
-                listening.remove(control)
+                listening.unregister(control)
             if not asked or KILL in asked:
                 kill_from = now
-            elif ended is None:
+            elif not ended:
                 os.killpg(child, signal.SIGTERM)
 
 
@@ -131,4 +147,4 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    keep(control=int(sys.argv[1]), status=int(sys.argv[2]), command=sys.argv[3:])
+    keep(control=int(sys.argv[1]), status=int(sys.argv[2]), files=sys.argv[3], command=sys.argv[4:])

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from ..model.records import FAILURES, AttemptRecord, JobRecord, Status, record_o
 from .attempt import Limits, run_attempt
 from .interrupt import Interrupt
 from .logs import Lines, ScriptLog, log
+from .open_files import require_room, room_for
 from .order import known_seconds, longest_first
 
 _POLL_SECONDS = 0.1
@@ -85,7 +86,13 @@ class Runner:
         audience: Audience,
         publish: Callable[[Sequence[JobRecord]], object] = lambda records: None,
     ) -> None:
-        """`publish` is called on the caller's thread with all records, in selection order, after jobs have ended."""
+        """`publish` is called on the caller's thread with all records, in selection order, after jobs have ended.
+
+        Raises:
+            InvalidSuite: so many scripts at once need more open files than this process may have.
+        """
+        if not suite.options.dry_run:
+            require_room(suite.options.workers(len(suite.jobs)))
         self._suite, self._interrupt, self._audience, self._publish = suite, interrupt, audience, publish
         self._records = {job.id: record_of(job, command=suite.command(job)) for job in suite.jobs}
         self._limits = Limits(
@@ -103,9 +110,16 @@ class Runner:
 
     def run(self) -> list[JobRecord]:
         """Run all jobs to their end, or to the interrupt's, and return their records in selection order."""
+        workers = self._suite.options.workers(len(self._suite.jobs))
+        if self._suite.options.dry_run:
+            return self._run_all(workers)
+        with room_for(workers) as for_scripts:
+            self._limits = replace(self._limits, open_files=for_scripts)
+            return self._run_all(workers)
+
+    def _run_all(self, workers: int) -> list[JobRecord]:
         self._publish(self.records)
         options = self._suite.options
-        workers = options.workers(len(self._suite.jobs))
         jobs: Sequence[SuiteJob] = self._suite.jobs
         if workers > 1:
             jobs = longest_first(jobs, seconds=known_seconds(self._suite.summaries))

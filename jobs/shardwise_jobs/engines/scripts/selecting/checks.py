@@ -28,7 +28,7 @@ def require_tree(tree: Path) -> Path:
 
 
 def require_interpreter(interpreter: str, *, tree: Path, environment: Mapping[str, str]) -> None:
-    """Look for the program that runs the scripts.
+    """Look for the program that runs the scripts: a path as scripts will see it, from the tree, else a name on PATH.
 
     Raises:
         InvalidSuite: there is none, or it can't be run.
@@ -36,12 +36,12 @@ def require_interpreter(interpreter: str, *, tree: Path, environment: Mapping[st
     if interpreter == sys.executable:
         # It runs already.
         return
-    # Scripts run in the tree, and so a path is relative to it.
-    found = shutil.which(str(tree / interpreter)) if "/" in interpreter else None
-    if found is None and shutil.which(interpreter, path=environment.get("PATH")) is None:
-        raise InvalidSuite(
-            f"interpreter: {interpreter}: no such program, or not to be run; give its whole path, or a name on PATH"
-        )
+    if "/" in interpreter:
+        path, hint = str(tree / interpreter), f"a path is looked for in the tree, {tree}: give the whole path"
+    else:
+        path, hint = interpreter, "give its whole path, or a name on PATH"
+    if shutil.which(path, path=environment.get("PATH")) is None:
+        raise InvalidSuite(f"interpreter: {interpreter}: no such program, or not to be run; {hint}")
 
 
 def require_writable(tree: Path, *, options: SuiteOptions) -> None:

@@ -72,9 +72,23 @@ class FrozenSuite(BaseModel):
         there = read_frozen(folder, run_uid=self.run_uid)
         if there is not None:
             return there
+        self.write(folder)
+        return self
+
+    def write(self, folder: OutputFolder) -> None:
+        """Write the suite, in place of whatever was frozen there. Raises as `keep`."""
         document = {"digest": self.digest, "suite": self.model_dump(mode="json")}
         folder.write_text(FILE, json.dumps(document, indent=2) + "\n")
-        return self
+
+    def changes(self, now: FrozenSuite) -> str:
+        """Return how another list differs: `1 new, 0 gone, 2 changed`, in scripts; empty when it does not."""
+        then = {job.id: job.script_sha256 for job in self.jobs}
+        found = {job.id: job.script_sha256 for job in now.jobs}
+        gone = {id for id, sha256 in then.items() if sha256 is not None and found.get(id) is None}
+        gone |= then.keys() - found.keys()
+        new = found.keys() - then.keys()
+        changed = {id for id in (then.keys() & found.keys()) - gone if then[id] != found[id]}
+        return f"{len(new)} new, {len(gone)} gone, {len(changed)} changed" if new or gone or changed else ""
 
 
 def freeze(tree: Path, selection: Selection, *, options: SuiteOptions, run_uid: str) -> FrozenSuite:

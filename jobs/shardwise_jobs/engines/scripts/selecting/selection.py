@@ -33,13 +33,15 @@ class Selection:
     jobs: tuple[SuiteJob, ...]
     warnings: tuple[str, ...] = ()
     nothing_discovered: bool = False
-    """There is no job at all, and strict_discovery wants that to be an error (exit 3)."""
+    """There is no job at all, and that is to be an error (exit 3)."""
 
 
-def select(tree: Path, options: SuiteOptions) -> Selection:
+def select(tree: Path, options: SuiteOptions, *, fall_back: bool = True) -> Selection:
     """Return what a suite runs in a tree; nothing is executed.
 
-    Scripts that aren't there stay selected with a warning: their jobs fail, the others run.
+    Without any job the built-in ones are taken, as the original does: unless strict_discovery forbids it, or
+    `fall_back` is false, as for a manifest, which has them only when it asks for them. Scripts that aren't there stay
+    selected with a warning: their jobs fail, the others run.
 
     Raises:
         InvalidSuite: the settings or the config can't work, a selected script can't be read, or `only` names no job.
@@ -62,7 +64,7 @@ def select(tree: Path, options: SuiteOptions) -> Selection:
     warnings += [*found.warnings, *merged.warnings]
     jobs = merged.jobs
     if not jobs:
-        if options.strict_discovery:
+        if options.strict_discovery or not fall_back:
             return Selection(jobs=(), warnings=tuple(warnings), nothing_discovered=True)
         jobs = canonical_jobs()
         warnings.append(

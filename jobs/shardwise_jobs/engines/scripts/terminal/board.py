@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from threading import Lock
@@ -19,6 +18,7 @@ from rich.text import Text
 from ..model.job import SuiteJob
 from ..model.records import FAILURES, JobRecord, Status, record_of
 from ..running.logs import log
+from .viewer import messages
 
 STYLES = {
     Status.PENDING: "dim",
@@ -39,18 +39,28 @@ def styled(status: Status) -> Text:
 
 def last_words(line: bytes) -> str:
     """Return a line as text that moves no cursor and rings no bell."""
-    text = Text.from_ansi(line.decode("utf-8", "replace")).plain
+    written = line.decode("utf-8", "replace")
+    try:
+        text = Text.from_ansi(written).plain
+    except ValueError:
+        # A number in an escape sequence may be longer than Python reads.
+        text = written
     return "".join(letter if letter.isprintable() else " " for letter in text).strip()
 
 
 class Plain:
-    """Says in the log when a job begins and how it ended; what goes to the log goes to the console."""
+    """Says in the log when a job begins and how it ended; what goes to the log goes to the console.
+
+    It is told of things in the middle of the work that they are about. So whatever becomes of the console, it raises
+    nothing.
+    """
 
     def __init__(self, *, total: int, verbose: bool = False) -> None:
         self._total, self._verbose = total, verbose
         self._ended = 0
         self._lock = Lock()
-        self.handler: logging.Handler = logging.StreamHandler()
+        self._stream = messages()
+        self.handler: logging.Handler = logging.StreamHandler(self._stream)
 
     def __enter__(self) -> Plain:
         return self
@@ -74,7 +84,7 @@ class Plain:
     def line(self, id: str, line: bytes) -> None:
         """Show what a job prints, when everything is to be seen."""
         if self._verbose:
-            sys.stderr.write(f"[{id}] {last_words(line)}\n")
+            self._stream.write(f"[{id}] {last_words(line)}\n")
 
 
 class Board(Plain):

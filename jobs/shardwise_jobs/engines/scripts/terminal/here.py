@@ -37,6 +37,7 @@ from ..selecting.selection import Selection, select
 from .advice import advise_here
 from .board import Board, Plain
 from .tables import print_list, print_records, wide_console
+from .viewer import after_showing, messages, results, settle, tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +71,15 @@ def run_here(wish: Wish) -> int:
     )
     if selection.nothing_discovered:
         _warn(selection)
-        click.echo("error: strict_discovery: there is no job, neither given nor found", err=True)
+        tell("error: strict_discovery: there is no job, neither given nor found")
         return SuiteExit.NOTHING_DISCOVERED
     if wish.list_only:
         _warn(selection)
-        _list(suite, as_json=wish.as_json)
-        return SuiteExit.SUCCESS
+        return after_showing(lambda: _list(suite, as_json=wish.as_json), status=SuiteExit.SUCCESS)
     if not selection.jobs:
         _warn(selection)
-        return SuiteExit.SUCCESS
+        nothing = _Session(suite, wish=wish, interrupt=Interrupt())
+        return nothing.show_nothing() if wish.as_json else SuiteExit.SUCCESS
     require_interpreter(suite.interpreter, tree=tree, environment=suite.environment)
     require_writable(tree, options=options)
     interrupt = Interrupt()
@@ -86,8 +87,7 @@ def run_here(wish: Wish) -> int:
         status = _Session(suite, wish=wish, interrupt=interrupt).run(selection.warnings)
         if interrupt.at_once:
             # Threads may still wait for scripts that are being killed; nobody waits for them.
-            sys.stdout.flush()
-            sys.stderr.flush()
+            settle()
             os._exit(SuiteExit.INTERRUPTED)
     return status
 
@@ -107,7 +107,7 @@ class _Session:
     def run(self, warnings: Sequence[str]) -> int:
         suite, options = self._suite, self._suite.options
         workers = options.workers(len(suite.jobs))
-        console = Console(stderr=True)
+        console = Console(file=messages())
         with ExitStack() as stack:
             audience: Plain = Plain(total=len(suite.jobs), verbose=self._wish.verbose)
             if console.is_terminal and not self._wish.verbose and not options.dry_run:
@@ -121,15 +121,32 @@ class _Session:
             runner = Runner(suite, interrupt=self._interrupt, audience=audience, publish=self._publish)
             stack.enter_context(audience)
             records = runner.run()
-        status = exit_status_of(records, options=options, interrupted=self._interrupt.is_set)
-        path = write_summary(suite.summaries, self._sum_up(records, exit_status=status))
+            verdict = exit_status_of(records, options=options, interrupted=self._interrupt.is_set)
+            # While nothing else can go wrong: the file is what is left of a run when its terminal is gone.
+            path = self._write(self._sum_up(records, exit_status=verdict))
+        status = after_showing(lambda: self._show(records, path=path), status=verdict)
+        if verdict is SuiteExit.INTERRUPTED:
+            tell("interrupted: the same command runs all of it again")
+        # Whoever looks for the summary must not be told that all is well.
+        return status if path is not None else status or SuiteExit.MANDATORY_JOB_FAILED
+
+    def show_nothing(self) -> int:
+        """Print the summary of no job for a program that reads it; nothing is left in the tree."""
+        self._sum_up([], exit_status=SuiteExit.SUCCESS)
+        return after_showing(lambda: self._show([], path=None), status=SuiteExit.SUCCESS)
+
+    def _write(self, summary: dict[str, Any]) -> Path | None:
+        try:
+            return Path(write_summary(self._suite.summaries, summary))
+        except InvalidSuite as error:
+            log.error("The last summary could not be written: %s", error)
+            return None
+
+    def _show(self, records: Sequence[JobRecord], *, path: Path | None) -> None:
         if self._wish.as_json:
-            click.echo(json.dumps(self._summary, indent=2))
-        else:
-            print_records(records, summary=self._summary, path=Path(path), tree=suite.tree, console=wide_console())
-        if status == SuiteExit.INTERRUPTED:
-            click.echo("interrupted: the same command runs all of it again", err=True)
-        return status
+            click.echo(json.dumps(self._summary, indent=2), file=results())
+            return
+        print_records(records, summary=self._summary, path=path, tree=self._suite.tree, console=wide_console())
 
     def _hint(self, workers: int) -> None:
         options = self._suite.options
@@ -174,13 +191,13 @@ class _Session:
 
 def _warn(selection: Selection) -> None:
     for warning in selection.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        tell(f"warning: {warning}")
 
 
 def _list(suite: Suite, *, as_json: bool) -> None:
     if as_json:
         listed = [{**job.model_dump(mode="json"), "command": suite.command(job)} for job in suite.jobs]
-        click.echo(json.dumps(listed, indent=2))
+        click.echo(json.dumps(listed, indent=2), file=results())
         return
     console = wide_console()
     print_list(suite.jobs, console=console)

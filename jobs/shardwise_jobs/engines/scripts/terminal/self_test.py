@@ -30,6 +30,7 @@ from ..running.logs import log
 from ..running.runner import Runner, Suite
 from ..selecting.selection import select
 from .tables import wide_console
+from .viewer import after_showing, results
 
 _WORKERS = 3
 _LIMIT_SECONDS = 60.0
@@ -127,17 +128,22 @@ def run_self_test(*, as_json: bool) -> int:
     """Run all checks, print them and return the exit status: 1 when one has failed."""
     with tempfile.TemporaryDirectory(prefix="shardwise-suite-") as folder, _quiet():
         checks = list(_checks(Path(folder)))
-    passed = all(check.passed for check in checks)
+    status = 0 if all(check.passed for check in checks) else 1
+    return after_showing(lambda: _show(checks, as_json=as_json), status=status)
+
+
+def _show(checks: Sequence[Check], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"passed": passed, "checks": [asdict(check) for check in checks]}, indent=2))
-        return int(not passed)
+        passed = all(check.passed for check in checks)
+        told = {"passed": passed, "checks": [asdict(check) for check in checks]}
+        click.echo(json.dumps(told, indent=2), file=results())
+        return
     table = Table(title="Self-test", title_justify="left")
     for heading in ("", "check", "seen"):
         table.add_column(heading, overflow="fold")
     for check in checks:
         table.add_row("[green]PASS[/]" if check.passed else "[bold red]FAIL[/]", check.name, check.detail)
     wide_console().print(table)
-    return int(not passed)
 
 
 def _checks(folder: Path) -> Iterator[Check]:

@@ -14,14 +14,15 @@ from rich.table import Table
 from ..model.job import SuiteJob
 from ..model.records import FAILURES, JobRecord, Status
 from .board import styled
+from .viewer import results
 
 _SUPPORTED = ("epochs", "folds", "sample", "batch")
 
 
 def wide_console() -> Console:
     """Return a console for standard output that, where that is no terminal, has room for a path in one line."""
-    console = Console()
-    return console if console.is_terminal else Console(width=140)
+    console = Console(file=results())
+    return console if console.is_terminal else Console(file=results(), width=140)
 
 
 def print_list(jobs: Sequence[SuiteJob], *, console: Console) -> None:
@@ -39,9 +40,9 @@ def print_list(jobs: Sequence[SuiteJob], *, console: Console) -> None:
 
 
 def print_records(
-    records: Sequence[JobRecord], *, summary: dict[str, Any], path: Path, tree: Path, console: Console
+    records: Sequence[JobRecord], *, summary: dict[str, Any], path: Path | None, tree: Path, console: Console
 ) -> None:
-    """Print what became of each job, and where to read on."""
+    """Print what became of each job, and where to read on; `path` is the summary's, if it could be written."""
     if any(record.status is Status.SKIPPED for record in records):
         console.print(f"Dry run in {tree}: nothing was started.", highlight=False, markup=False)
         for record in records:
@@ -66,4 +67,5 @@ def print_records(
     for name in ("digest",):
         if summary.get(name):
             console.print(f"{name}: {summary[name]}", highlight=False, soft_wrap=True)
-    console.print(f"summary: {path}", highlight=False, markup=False, soft_wrap=True)
+    if path is not None:
+        console.print(f"summary: {path}", highlight=False, markup=False, soft_wrap=True)

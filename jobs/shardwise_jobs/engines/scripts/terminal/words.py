@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 import click
 
 LISTS = frozenset({"--only", "--exclude", "--discover-root"})
-"""Options followed by any number of values."""
+"""Options followed by any number of values, none included: `--exclude $NAMES` is right where there are no names."""
+ANY_WORD = frozenset({"--extra-arg"})
+"""Options whose value may be called like one of ours, since it is meant for the scripts."""
 ADDED = frozenset(
     {
         "--detect",
@@ -29,7 +31,11 @@ ADDED = frozenset(
 
 
 def as_click_reads(words: Sequence[str], *, parameters: Sequence[click.Parameter]) -> list[str]:
-    """Return the words with lists spread (`--only a --only b`) and options spelt out; values stay as they are."""
+    """Return the words with lists spread (`--only a --only b`) and options spelt out; values stay as they are.
+
+    Raises:
+        click.UsageError: an option stands where another's value should; read as that value, it would have no effect.
+    """
     options = {
         name: option
         for option in parameters
@@ -45,14 +51,23 @@ def _spread(words: list[str], *, options: dict[str, click.Option]) -> Iterator[s
         name, equals, value = word.partition("=")
         full = _full(name, known=options) if name.startswith("--") else name
         option = options.get(full)
-        yield f"{full}{equals}{value}"
-        if option is None or option.is_flag or option.count:
+        if full in LISTS:
+            if equals:
+                yield f"{full}={value}"
+            while words and not words[0].startswith("-"):
+                yield full
+                yield words.pop(0)
             continue
-        if not equals and words:
-            yield words.pop(0)
-        while full in LISTS and words and not words[0].startswith("-"):
-            yield full
-            yield words.pop(0)
+        yield f"{full}{equals}{value}"
+        if option is None or option.is_flag or option.count or equals or not words:
+            continue
+        following = words.pop(0)
+        if full not in ANY_WORD and _full(following.partition("=")[0], known=options) in options:
+            raise click.BadOptionUsage(
+                full,
+                f"Option {full!r} requires an argument, not the option {following!r}; {full}={following} if meant.",
+            )
+        yield following
 
 
 def _full(name: str, *, known: dict[str, click.Option]) -> str:
