@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
@@ -62,7 +63,12 @@ class Tmd(ApiModel):
         "text in the embedding space, without a model of its own; client: every chunk brings its codes. Codes that a "
         "chunk brings are taken as they are by all three.",
     )
-    url: str | None = Field(default=None, pattern=r"^https?://.+$", description="Of the Ollama-compatible API.")
+    url: str | None = Field(
+        default=None,
+        max_length=2048,
+        pattern=r"^https?://.+$",
+        description="Of the Ollama-compatible API. No password here.",
+    )
     model: str | None = Field(default=None, min_length=1, description="The language model's name there.")
     timeout_seconds: int = Field(default=60, ge=1, le=3600, description="For one answer.")
     retries: int = Field(default=3, ge=0, le=100, description="Further tries of a question, for each cause.")
@@ -89,6 +95,11 @@ class Tmd(ApiModel):
             message="Embedded is of backend ollama; backend embedded itself takes the codes that chunks bring, and "
             "gives the others theirs",
             field="onTmdFailure",
+        ),
+        replace(
+            no_password("url"),
+            message="a password does not belong in a manifest, and no Secret is read for this server: have a proxy "
+            "in front of it add what it asks for",
         ),
     )
 
@@ -137,8 +148,8 @@ class IngestStore(ApiModel):
         default=2,
         ge=1,
         le=100,
-        description="Connections to PostgreSQL that a worker may hold; times sharding.parallelism they must stay "
-        "below the server's max_connections.",
+        description="The most connections to PostgreSQL that a process may hold; a worker looks up and writes on one, "
+        "so more make it no faster. Times sharding.parallelism they must stay below the server's max_connections.",
     )
 
     rules: ClassVar = (exactly_one("uri", "secretRef"), no_password("uri"))
@@ -154,7 +165,11 @@ class IndexKind(StrEnum):
 class Index(ApiModel):
     """The FAISS index."""
 
-    kind: IndexKind = Field(default=IndexKind.FLAT, description="Flat: exact; IVF: by inverted lists, for millions.")
+    kind: IndexKind = Field(
+        default=IndexKind.FLAT,
+        description="Flat: exact; IVF: by inverted lists, for millions: a search with codes looks into some of them "
+        "and is fast, one by the text alone looks into all and is exact.",
+    )
     tmd_weight: float = Field(
         default=1.0,
         ge=0.0,

@@ -245,6 +245,7 @@ BY_HAND = [
             "tmd={backend: client, model: m}": "spec.tmd.backend",
             "tmd={backend: embedded, url: 'http://ollama:11434'}": "spec.tmd.backend",
             "tmd={backend: ollama, url: 'http://ollama:11434', model: m, timeoutSeconds: 0}": "spec.tmd.timeoutSeconds",
+            "tmd={backend: ollama, url: 'http://user:secret@ollama:11434', model: m}": "spec.tmd.url",
             "embedding.backend=sentence-transformers": "spec.embedding.model",
             "embedding.model=m": "spec.embedding.model",
             "workers=0": "spec.workers",

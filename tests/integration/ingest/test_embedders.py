@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from shardwise_jobs.engines.ingest.embed import onnx_model
 from shardwise_jobs.engines.ingest.embed.base import Embedder
 from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
 from shardwise_jobs.errors import BadConfiguration, WorkError
-from tests.support import minilm
+from tests.support import minilm, tiny_model
 from tests.support.require import missing
 
 TEXTS = [
@@ -155,9 +157,22 @@ def test_a_folder_without_a_model_is_bad_configuration(tmp_path: Path) -> None:
         OnnxEmbedder(tmp_path)
 
 
-def test_a_broken_graph_is_bad_configuration(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["broken", "another"])
+def test_a_graph_that_is_not_its_card_s_is_refused_with_both_digests(folder: Path, tmp_path: Path, how: str) -> None:
     for name in (onnx_model.CARD_FILE, onnx_model.TOKENIZER_FILE):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    (tmp_path / onnx_model.GRAPH_FILE).write_bytes(b"no graph")
-    with pytest.raises(BadConfiguration, match="embedding model"):
+    # The other one opens, and would give vectors of its own under this one's name.
+    other = tiny_model.make(tmp_path / "other") / onnx_model.GRAPH_FILE
+    (tmp_path / onnx_model.GRAPH_FILE).write_bytes(b"no graph" if how == "broken" else other.read_bytes())
+    known = onnx_model.read_card(folder).graph_sha256
+    with pytest.raises(BadConfiguration, match=rf"model\.onnx is [0-9a-f]{{64}}, card\.json says {known}; remove"):
+        OnnxEmbedder(tmp_path)
+
+
+def test_a_graph_that_the_runtime_refuses_is_bad_configuration(folder: Path, tmp_path: Path) -> None:
+    graph = b"no graph"
+    card = replace(onnx_model.read_card(folder), graph_sha256=hashlib.sha256(graph).hexdigest())
+    (tmp_path / onnx_model.GRAPH_FILE).write_bytes(graph)
+    (tmp_path / onnx_model.CARD_FILE).write_text(card.to_json())
+    with pytest.raises(BadConfiguration, match=f"embedding model {tmp_path}"):
         OnnxEmbedder(tmp_path)

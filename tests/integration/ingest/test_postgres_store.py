@@ -291,3 +291,12 @@ def test_a_writer_in_a_deadlock_gives_way_and_tries_again(
     assert "deadlock detected" in caplog.text
     assert digests(store) == digests_of(rows(range(4)))
     store.close()
+
+
+def test_a_schema_version_that_is_no_number_is_refused_as_another_program_s(postgres: PostgresServer, uri: str) -> None:
+    store = open_store(uri)
+    store.prepare(model=MODEL)
+    postgres.execute("UPDATE ingest_meta SET value='2.0' WHERE key='schema_version'", uri=uri)
+    with pytest.raises(StoreMismatch, match=r"version '2\.0', which is none of this program's"):
+        store.prepare(model=MODEL)
+    store.close()

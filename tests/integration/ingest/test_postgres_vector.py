@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from shardwise_jobs.engines.ingest.stores import open_store
+from shardwise_jobs.engines.ingest.stores.base import StoreMismatch
 from tests.support import postgres_server
 from tests.support.postgres_server import PostgresServer
 from tests.support.require import missing
@@ -69,3 +70,39 @@ def test_a_store_that_was_made_before_the_extension_keeps_its_arrays(server: Pos
     assert digests(second) == digests_of(made)
     first.close()
     second.close()
+
+
+@pytest.mark.parametrize("place", ["public", '"Its own"'])
+def test_a_schema_of_ones_own_beside_another_programs_tables_needs_no_path_to_the_extension(
+    server: PostgresServer, place: str
+) -> None:
+    uri, made = server.new_database(), rows(range(6))
+    server.execute(f"CREATE SCHEMA IF NOT EXISTS {place}; CREATE EXTENSION vector SCHEMA {place}", uri=uri)
+    server.execute("CREATE TABLE cpe_entry (theirs text); CREATE SCHEMA mine", uri=uri)
+    refused = open_store(uri)
+    with pytest.raises(StoreMismatch, match=r"\?options=-csearch_path%3Dname"):
+        refused.prepare(model=MODEL)
+    refused.close()
+    # The way out that the error names.
+    store = open_store(f"{uri}?options=-csearch_path%3Dmine")
+    store.prepare(model=MODEL)
+    assert store.commit_block(rows=made, record=record(run=new_run(), chunks=6)) == 6
+    assert digests(store) == digests_of(made)
+    store.close()
+    kind = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid='mine.cpe_vectors'::regclass"
+    ((found,),) = server.execute(f"{kind} AND attname='fused_vec'", uri=uri)
+    assert str(found).endswith("vector(24)")
+
+
+def test_without_the_right_to_the_extensions_schema_vectors_are_arrays(server: PostgresServer) -> None:
+    uri, made = server.new_database(), rows(range(6))
+    server.execute("CREATE SCHEMA closed; CREATE EXTENSION vector SCHEMA closed", uri=uri)
+    name = uri.rpartition("/")[2]
+    server.execute(
+        f"CREATE ROLE writer_{name} LOGIN PASSWORD 'w'; GRANT CREATE ON SCHEMA public TO writer_{name}", uri=uri
+    )
+    store = open_store(f"postgresql://writer_{name}:w@127.0.0.1:{server.port}/{name}")
+    store.prepare(model=MODEL)
+    assert store.commit_block(rows=made, record=record(run=new_run(), chunks=6)) == 6
+    assert digests(store) == digests_of(made)
+    store.close()

@@ -199,6 +199,14 @@ def test_the_ledger_gives_back_its_rows_by_shard_then_block(store: RowStore) -> 
     assert store.committed_blocks(run=run, shard=1) == frozenset()
 
 
+def test_a_reason_that_no_database_takes_does_not_cost_the_block(store: RowStore) -> None:
+    run = new_run()
+    said = ((0, "NUL \0, half a pair \ud800, bell \a"), (1, "naïve “日本語” 😀\n\tend"))
+    assert store.commit_block(rows=[row(1)], record=record(run=run, chunks=3, failed=2, failures=said)) == 1
+    (found,) = store.ledger(run=run)
+    assert found.failures == ((0, "NUL \ufffd, half a pair \ufffd, bell \ufffd"), said[1])
+
+
 def test_the_first_document_of_a_run_stays(store: RowStore) -> None:
     run = new_run()
     assert store.run_document(run=run) is None

@@ -178,13 +178,6 @@ def test_a_missing_file_names_field_and_path(model: Path, tmp_path: Path) -> Non
     assert run.prepare().failure.message.startswith(f"spec.source.files.uris: {run.request}: No such file")
 
 
-def test_an_input_that_changed_after_prepare_is_refused(model: Path, tmp_path: Path) -> None:
-    run = Ingestion(folder=tmp_path, model=model, chunks=chunks(4))
-    assert run.prepare().code == 0
-    run.request.write_text(json.dumps({"chunks": chunks(5)}))
-    assert "a file has changed since this run was prepared" in run.work().failure.message
-
-
 def test_a_run_that_goes_on_with_other_settings_is_refused_with_both(model: Path, tmp_path: Path) -> None:
     run = Ingestion(folder=tmp_path, model=model, chunks=chunks(4))
     assert run.prepare().code == 0

@@ -6,6 +6,8 @@ It brings torch, which is big: where it is not installed these tests do not run.
 from __future__ import annotations
 
 import importlib.util
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 from shardwise_jobs.engines.ingest.embed import onnx_model
 from shardwise_jobs.engines.ingest.embed.base import Embedder
 from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
-from shardwise_jobs.engines.ingest.embed.sentence_transformers import SentenceTransformersEmbedder
+from shardwise_jobs.engines.ingest.embed.sentence_transformers import SentenceTransformersEmbedder, model_of
 from shardwise_jobs.errors import BadConfiguration, WorkError
 from tests.support import minilm
 from tests.support.require import missing
@@ -65,6 +67,24 @@ def test_a_vector_does_not_depend_on_the_number_of_threads(embedder: Embedder, p
     alone = SentenceTransformersEmbedder(str(package), threads=1)
     assert alone.embed(TEXTS).tobytes() == embedder.embed(TEXTS).tobytes()
     alone.close()
+
+
+def test_the_name_tells_the_weights_and_not_where_they_lie(embedder: Embedder, package: Path, tmp_path: Path) -> None:
+    copy = tmp_path / package.name
+    shutil.copytree(package, copy)
+    names = [embedder.name]
+    for change in (b"", b"\x01"):
+        with (copy / "model.safetensors").open("r+b") as stream:
+            # Within the numbers of a weight, which stay finite.
+            stream.seek(1_000_000)
+            stream.write(change)
+        opened = SentenceTransformersEmbedder(str(copy), threads=1)
+        names.append(opened.name)
+        opened.close()
+    assert names[0] == names[1]
+    assert names[1] != names[2]
+    assert {model_of(name) for name in names} == {package.name}
+    assert re.fullmatch(r"sentence-transformers:.+@[0-9a-f]{12}", names[0])
 
 
 @pytest.mark.skipif(_INSTALLED, reason="sentence-transformers is installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any
 
@@ -52,7 +53,9 @@ class OllamaServer:
         return self._answer(self._http.get(f"/script/{what}", params=params))
 
     def _post(self, what: str, body: Any) -> Any:
-        return self._answer(self._http.post(f"/script/{what}", json=body))
+        # In ASCII, for the client's own JSON holds no half of a surrogate pair.
+        content, kind = json.dumps(body), {"content-type": "application/json"}
+        return self._answer(self._http.post(f"/script/{what}", content=content, headers=kind))
 
     def _answer(self, response: httpx.Response) -> Any:
         assert response.status_code == httpx.codes.OK, f"{response.request.url}: {response.text}"

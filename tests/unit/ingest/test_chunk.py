@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from shardwise_jobs.engines.ingest.chunk import (
+    MAX_DEPTH,
     MAX_LINE_BYTES,
     MAX_TEXT_BYTES,
     BadChunk,
@@ -198,11 +199,32 @@ class TestLines:
         assert isinstance(bad, BadChunk)
         assert bad.reason.startswith(f"a.jsonl: chunk 1 (line 3): {reason}")
 
-    def test_metadata_as_deep_as_the_parser_takes_is_looked_through(self) -> None:
-        deep = b'{"text": "a", "metadata": {"k": ' + b"[" * 900 + b'"\\u0000"' + b"]" * 900 + b"}}"
+    @pytest.mark.parametrize(("open", "close"), [(b"[", b"]"), (b'{"k": ', b"}")], ids=["lists", "objects"])
+    def test_a_chunk_nested_too_deep_to_be_written_again_is_a_bad_one_by_its_field(
+        self, open: bytes, close: bytes
+    ) -> None:
+        def line(depth: int) -> bytes:
+            return b'{"text": "a", "metadata": {"k": ' + open * depth + b"1" + close * depth + b"}}\n"
+
+        deepest = MAX_DEPTH - 1
+        good, bad, other, after = read_jsonl(io.BytesIO(line(deepest) + line(deepest + 1) + line(300) + line(0)))
+        assert isinstance(good, Chunk)
+        assert good.model_dump_json()
+        for number, each in ((1, bad), (2, other)):
+            assert isinstance(each, BadChunk)
+            assert each.reason.startswith(f"chunks: chunk {number} (line {number + 1}): metadata: is nested too deep")
+        assert after == Chunk(text="a", metadata={"k": 1})
+
+    def test_metadata_as_deep_as_it_may_be_is_looked_through(self) -> None:
+        deep = b'{"text": "a", "metadata": {"k": ' + b"[" * 190 + b'"\\u0000"' + b"]" * 190 + b"}}"
         (bad,) = read_jsonl(io.BytesIO(deep))
         assert isinstance(bad, BadChunk)
         assert "metadata: holds a NUL character" in bad.reason
+
+    def test_metadata_as_deep_as_the_parser_takes_is_no_more_than_a_bad_chunk(self) -> None:
+        (bad,) = read_jsonl(io.BytesIO(b'{"text": "a", "metadata": {"k": ' + b"[" * 900 + b"]" * 900 + b"}}"))
+        assert isinstance(bad, BadChunk)
+        assert "metadata: is nested too deep" in bad.reason
 
     def test_a_line_without_end_is_passed_over_in_bounded_memory(self, tmp_path: Path) -> None:
         path = tmp_path / "endless.jsonl"

@@ -7,15 +7,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pytest
 
 from shardwise_api.ingest import IndexKind
 from shardwise_jobs.engines.ingest.codes import DENSE_WIDTH, Codes
-from shardwise_jobs.engines.ingest.embed.base import unit
+from shardwise_jobs.engines.ingest.embed.base import Vectors, unit
 from shardwise_jobs.engines.ingest.index import INDEX_FILE, MANIFEST_FILE, IndexFailed, VectorIndex, lists_for
-from shardwise_jobs.engines.ingest.stores import Row
+from shardwise_jobs.engines.ingest.stores import Row, StoredVector
 from shardwise_jobs.errors import BadConfiguration, BadInput
 from shardwise_jobs.files import OutputFolder
 from tests.support.rows import MODEL, row, rows, stored
@@ -165,10 +166,14 @@ def test_equal_vectors_of_two_rows_are_no_fault() -> None:
     assert [hit.faiss_id for hit in hits] == sorted((row(1).faiss_id, twin.faiss_id))
 
 
-@pytest.mark.parametrize("count", [4, 6])
-def test_another_number_of_vectors_than_rows_is_refused(count: int) -> None:
-    with pytest.raises(IndexFailed, match=f"5 vectors with 5 ids, the store has {count}"):
-        _build(_ordered(rows(range(5))), count=count)
+@KINDS
+@pytest.mark.parametrize("count", [0, 250, 5000])
+def test_what_comes_is_in_the_index_whatever_was_counted_before(kind: IndexKind, count: int, tmp_path: Path) -> None:
+    # Somebody else may be writing rows of the data set while the index is built.
+    made = _ordered(rows(range(300)))
+    index, other = _build(made, kind=kind, count=count), _build(made, kind=kind)
+    assert index.manifest == other.manifest
+    assert _content(index, tmp_path / "one") == _content(other, tmp_path / "other")
 
 
 def test_two_vectors_with_one_id_are_refused() -> None:
@@ -224,3 +229,61 @@ def test_something_else_in_place_of_a_manifest_is_refused(tmp_path: Path) -> Non
 def test_a_question_of_another_width_is_refused() -> None:
     with pytest.raises(BadConfiguration, match="it has 8 numbers for a text, the embedding made 9"):
         _build([row(1)]).search(np.ones(9, dtype=np.float32), k=1)
+
+
+def _random(count: int, *, dimension: int, seed: int) -> tuple[list[StoredVector], Vectors]:
+    """Return vectors of texts with codes that have nothing to do with them, in order of ids, and the texts' part."""
+    dice = np.random.default_rng(seed)
+    texts = unit(dice.standard_normal((count, dimension)).astype(np.float32))
+    bits = dice.integers(0, 2, (count, DENSE_WIDTH)).astype(np.float32)
+    bits[:, -1] = 0
+    return [_vector(number, fused) for number, fused in enumerate(np.hstack([texts, bits]))], texts
+
+
+def _vector(number: int, fused: Vectors) -> StoredVector:
+    return StoredVector(cpe_id=UUID(int=number), faiss_id=number, fused=fused)
+
+
+def _index_of(vectors: Sequence[StoredVector], *, kind: IndexKind, tmd_weight: float = 1.0) -> VectorIndex:
+    return VectorIndex.build(
+        vectors,
+        count=len(vectors),
+        dimension=len(vectors[0].fused),
+        kind=kind,
+        tmd_weight=tmd_weight,
+        model=MODEL.name,
+        dataset="tests",
+    )
+
+
+@KINDS
+@pytest.mark.parametrize("weight", [0.0, 0.1, 1.0])
+def test_without_codes_the_nearest_texts_are_found_in_whatever_lists_their_codes_have_put_them(
+    kind: IndexKind, weight: float
+) -> None:
+    vectors, texts = _random(4_000, dimension=32, seed=1)
+    index = _index_of(vectors, kind=kind, tmd_weight=weight)
+    assert kind is IndexKind.FLAT or index.manifest.nlist > index.manifest.nprobe
+    for asked in unit(np.random.default_rng(2).standard_normal((20, 32)).astype(np.float32)):
+        wanted = np.argsort(-(texts @ asked))[:10]
+        assert [hit.faiss_id for hit in index.search(asked, k=10)] == wanted.tolist()
+
+
+def test_with_codes_lists_that_are_not_looked_into_cost_nothing_and_give_nothing() -> None:
+    vectors, texts = _random(4_000, dimension=32, seed=1)
+    index = _index_of(vectors, kind=IndexKind.IVF)
+    index.manifest = replace(index.manifest, nprobe=1)
+    found = index.search(texts[7], k=4_000, codes=Codes(0, 0, 0))
+    assert 0 < len(found) < 4_000
+    assert len(index.search(texts[7], k=4_000)) == 4_000
+
+
+def test_without_codes_a_text_is_found_behind_any_number_of_texts_whose_codes_are_lighter() -> None:
+    # A row's length divides its inner product: the nearest one, with all bits set, is the last of all of them.
+    asked, aside = np.eye(8, dtype=np.float32)[:2]
+    light = np.zeros(DENSE_WIDTH, dtype=np.float32)
+    near = _vector(0, np.concatenate([asked, Codes(15, 31, 63).dense()]))
+    others = unit(np.float32(0.9) * asked + np.linspace(0.5, 1, 20_100, dtype=np.float32)[:, None] * aside)
+    vectors = [near, *(_vector(number, np.concatenate([text, light])) for number, text in enumerate(others, start=1))]
+    index = _index_of(vectors, kind=IndexKind.FLAT)
+    assert [hit.faiss_id for hit in index.search(asked, k=3)] == [0, 1, 2]

@@ -31,6 +31,13 @@ def test_a_uri_of_no_store_is_bad_configuration_and_its_password_stays_secret(ur
     assert "s3cret" not in str(failure.value)
 
 
+@pytest.mark.parametrize("end", ["?mode=ro", "?", "#part"])
+def test_an_option_of_a_file_is_refused_instead_of_left_unheeded(end: str) -> None:
+    with pytest.raises(BadConfiguration, match="a file takes no options; in its name write %3F"):
+        open_store(f"sqlite:///rows.db{end}")
+    assert sqlite_path("sqlite:///a%3Fb%23c.db") == Path("a?b#c.db")
+
+
 def test_opening_makes_no_file(tmp_path: Path) -> None:
     open_store(f"sqlite:///{tmp_path / 'rows.db'}").close()
     assert list(tmp_path.iterdir()) == []
@@ -86,16 +93,24 @@ def test_a_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_schema_of_another_version_is_refused_with_both_versions(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("schema_version", "7", "version 7, this program writes version 1"),
+        ("schema_version", "2.0", r"version '2\.0', which is none of this program's"),
+        ("dimension", "many", "its table ingest_meta is not one of this program's"),
+    ],
+)
+def test_a_schema_of_another_version_is_refused_with_its_own(tmp_path: Path, key: str, value: str, said: str) -> None:
     uri = f"sqlite:///{tmp_path / 'rows.db'}"
     store = open_store(uri)
     store.prepare(model=MODEL)
     store.close()
     with sqlite3.connect(tmp_path / "rows.db") as db:
-        db.execute("UPDATE ingest_meta SET value='7' WHERE key='schema_version'")
+        db.execute("UPDATE ingest_meta SET value=? WHERE key=?", (value, key))
     db.close()
     store = open_store(uri)
-    with pytest.raises(StoreMismatch, match="version 7, this program writes version 1"):
+    with pytest.raises(StoreMismatch, match=said):
         store.prepare(model=MODEL)
     store.close()
 

@@ -93,8 +93,10 @@ def test_a_part_of_a_requests_items_is_the_same_as_in_the_whole() -> None:
     ("summary", "made_with", "model", "wanted"),
     [
         ({}, "onnx:all-MiniLM-L6-v2@1", None, Embedding()),
-        ({}, "sentence-transformers:org/gtr", None, ("org/gtr")),
-        ({}, "sentence-transformers:gtr", "/models/gtr", "/models/gtr"),
+        ({}, "sentence-transformers:org/gtr", None, "org/gtr"),
+        ({}, "sentence-transformers:org/gtr@0123456789ab", None, "org/gtr"),
+        ({}, "sentence-transformers:fine@tuned@0123456789ab", None, "fine@tuned"),
+        ({}, "sentence-transformers:gtr@0123456789ab", "/models/gtr", "/models/gtr"),
         ({"embedding": {"backend": "sentence-transformers", "model": "a"}}, "sentence-transformers:b", None, "a"),
     ],
 )

@@ -162,3 +162,43 @@ def test_a_file_that_grew_is_noticed_without_reading_it(tmp_path: Path) -> None:
     assert files.unchanged(size_bytes=size)
     path.write_bytes(path.read_bytes() * 2)
     assert not files.unchanged(size_bytes=size)
+
+
+def test_another_input_than_the_surveyed_one_is_refused_before_any_entry(tmp_path: Path) -> None:
+    path = _request(tmp_path / "a.json", _chunk("one"), _chunk("two", 1))
+    files = _files(path)
+    fingerprint = files.survey().fingerprint
+    assert len(list(files.entries(range(2), fingerprint=fingerprint))) == 2
+    _request(path, _chunk("one"), _chunk("owt", 1))
+    with pytest.raises(
+        BadInput, match=r"^spec\.source\.files\.uris: the input has changed since this run was prepared"
+    ):
+        next(files.entries(range(1), fingerprint=fingerprint))
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        [_chunk("owt", 1), _chunk("three", 2)],
+        [_chunk("two", 1, domain_code=1, task_code=1, modifier_code=1), _chunk("three", 2)],
+        [_chunk("two", 1, parent_cpe_ids=["p"]), _chunk("three", 2)],
+        [_chunk(" ", 1), _chunk("three", 2)],
+        [_chunk("two", 1)],
+        [],
+    ],
+    ids=["text", "codes", "links", "blank", "shorter", "empty"],
+)
+def test_an_input_that_changes_while_it_is_read_gives_no_entry_that_it_never_had(
+    tmp_path: Path, now: list[dict[str, Any]]
+) -> None:
+    first = _lines(tmp_path / "a.jsonl", _chunk("one"))
+    second = _lines(tmp_path / "b.jsonl", _chunk("two", 1), _chunk("three", 2))
+    files = _files(first, second, format=SourceFormat.JSONL)
+    wanted = list(files.entries(range(3)))
+    coming = files.entries(range(3), fingerprint=files.survey().fingerprint)
+    # The second file is opened again only when the first has come to its end.
+    found = [next(coming)]
+    _lines(second, *now)
+    with pytest.raises(BadInput, match="the input has changed since this run was prepared"):
+        found += coming
+    assert found == wanted[: len(found)]

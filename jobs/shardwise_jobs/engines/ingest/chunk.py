@@ -24,6 +24,9 @@ MAX_TEXT_BYTES = 1_000_000
 MAX_LINE_BYTES = 8 * MAX_TEXT_BYTES
 """More than any chunk needs, escapes and metadata included; a longer line is passed over without being held."""
 
+MAX_DEPTH = 200
+"""Lists and objects within each other in a field: what is to be written as JSON again may be no deeper than 255."""
+
 _MOST_WRONGS = 3
 _BLANKS = b" \t\r\n"
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
@@ -194,9 +197,12 @@ def _chunk(value: object, *, where: str) -> Chunk | BadChunk:
 
 def _unstorable(value: object) -> str | None:
     # With a stack of its own: what the parser lets through may be nested deeper than calls can be.
-    waiting = [value]
+    waiting = [(value, 0)]
     while waiting:
-        match waiting.pop():
+        inner, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            return f"is nested too deep: lists and objects within each other may be {MAX_DEPTH}"
+        match inner:
             case str(text):
                 if "\x00" in text:
                     return f"holds a NUL character at {text.index(chr(0))}, which databases refuse"
@@ -205,9 +211,9 @@ def _unstorable(value: object) -> str | None:
             case float(number) if not math.isfinite(number):
                 return "holds a number that is too big for a float"
             case dict(members):
-                waiting += [*members.keys(), *members.values()]
+                waiting += [(member, depth + 1) for member in (*members.keys(), *members.values())]
             case list(members):
-                waiting += members
+                waiting += [(member, depth + 1) for member in members]
     return None
 
 

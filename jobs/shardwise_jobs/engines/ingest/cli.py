@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -45,7 +46,9 @@ def ingest() -> None:
     "uri",
     help="Where the rows are; the run's store unless given, or SHARDWISE_STORE_URI where a Secret named it.",
 )
-@click.option("--model", help="The embedding model's folder, when the run named one that lies elsewhere now.")
+@click.option(
+    "--model", help="The sentence-transformers model's folder, when the run named one that lies elsewhere now."
+)
 @click.option("--codes", metavar="D,T,M", help="Compare rows' codes too: domain, task and modifier as numbers.")
 @click.option("-k", "--count", default=5, show_default=True, type=click.IntRange(1, 1000), help="Answers.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -114,7 +117,12 @@ def rows(uri: str, dataset: str) -> None:
 
     with _told(), closing(open_store(uri, read_only=True)) as store:
         store.check()
-        sys.stdout.writelines(digest_lines(store.row_keys(dataset=dataset)))
+        keys = store.row_keys(dataset=dataset)
+        first = next(keys, None)
+        if first is None:
+            # Or nothing at all would be hashed, which looks like a digest.
+            raise _no_rows(dataset)
+        sys.stdout.writelines(digest_lines(chain([first], keys)))
 
 
 @ingest.command()
@@ -132,7 +140,7 @@ def rows(uri: str, dataset: str) -> None:
     envvar="FAISS_NPROBE",
     show_envvar=True,
     type=click.IntRange(1),
-    help="Of kind IVF: lists that a search looks into.",
+    help="Of kind IVF: lists that a search with codes looks into; one without looks into all.",
 )
 def index(uri: str, dataset: str, folder: str, kind: str, tmd_weight: float, nprobe: int) -> None:
     """Build the FAISS index of a data set's rows, as the end of `shardwise run` does.
@@ -150,22 +158,21 @@ def index(uri: str, dataset: str, folder: str, kind: str, tmd_weight: float, npr
     with _told():
         with closing(open_store(uri, read_only=True)) as store:
             model = store.check()
-            # All at once: while the service goes on writing, a count taken before would be another one.
-            vectors = list(store.vectors(dataset=dataset))
-        if not vectors:
-            raise BadConfiguration(f"--dataset {dataset}: the store has no rows of it")
-        built = VectorIndex.build(
-            vectors,
-            count=len(vectors),
-            dimension=model.dimension + DENSE_WIDTH,
-            kind=IndexKind(kind),
-            tmd_weight=tmd_weight,
-            model=model.name,
-            dataset=dataset,
-        )
+            counted = store.counts(dataset=dataset).vectors
+            if not counted:
+                raise _no_rows(dataset)
+            built = VectorIndex.build(
+                store.vectors(dataset=dataset),
+                count=counted,
+                dimension=model.dimension + DENSE_WIDTH,
+                kind=IndexKind(kind),
+                tmd_weight=tmd_weight,
+                model=model.name,
+                dataset=dataset,
+            )
         built.manifest = replace(built.manifest, nprobe=min(nprobe, built.manifest.nlist))
         made = built.write(OutputFolder(folder))
-    click.echo(f"{made}: {len(vectors)} vectors of {model.dimension + DENSE_WIDTH} numbers, {kind}")
+    click.echo(f"{made}: {built.manifest.ntotal} vectors of {model.dimension + DENSE_WIDTH} numbers, {kind}")
 
 
 @ingest.command()
@@ -247,20 +254,44 @@ def _summary(folder: str) -> dict[str, Any]:
     """Return what the run that made an index says of itself; empty when the index was moved without it."""
     from .finalize import SUMMARY_FILE
 
-    text = OutputFolder(folder).read_text(SUMMARY_FILE)
-    found: dict[str, Any] = json.loads(text) if text else {}
+    output = OutputFolder(folder)
+    content = output.read_bytes(SUMMARY_FILE)
+    if content is None:
+        return {}
+    try:
+        found = json.loads(content)
+        if not isinstance(found, dict) or not isinstance(found.get("store") or "", str):
+            raise ValueError("it is no summary of a run")
+    except (ValueError, RecursionError) as error:
+        raise BadConfiguration(
+            f"--index: {output.uri_of(SUMMARY_FILE)}: {error}; without that file, name the store with --store"
+        ) from error
     return found
+
+
+def _no_rows(dataset: str) -> BadConfiguration:
+    return BadConfiguration(f"--dataset {dataset}: the store has no rows of it")
 
 
 def _embedding(summary: dict[str, Any], *, made_with: str, model: str | None) -> Embedding:
     """Return the embedding of an index, as its run says, or its vectors' name where there was no run."""
-    backend, _, name = made_with.partition(":")
-    named = {"backend": backend, "model": name} if backend == EmbeddingBackendKind.SENTENCE_TRANSFORMERS else {}
+    from .embed.sentence_transformers import model_of
+
+    backend, _, _ = made_with.partition(":")
+    sentences = backend == EmbeddingBackendKind.SENTENCE_TRANSFORMERS
+    named = {"backend": backend, "model": model_of(made_with)} if sentences else {}
     try:
         embedding = Embedding.model_validate(summary.get("embedding", named))
     except ValidationError as error:
         raise BadConfiguration(f"--index: summary.json: embedding: {error}") from error
-    return embedding if model is None else embedding.model_copy(update={"model": model})
+    if model is None:
+        return embedding
+    if embedding.backend is EmbeddingBackendKind.ONNX:
+        raise BadConfiguration(
+            f"--model: the index is of {made_with}, and only sentence-transformers takes a name; where the folder of "
+            "this one is not the default, SHARDWISE_MODEL names it"
+        )
+    return embedding.model_copy(update={"model": model})
 
 
 def _place(position: Any) -> str:

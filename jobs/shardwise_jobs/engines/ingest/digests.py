@@ -19,11 +19,23 @@ def digest_lines(keys: Iterable[RowKey]) -> Iterator[str]:
     Raises:
         ValueError: the rows are not in order of cpe_id, or one is there twice.
     """
-    last = b""
+    rows = ResultDigest()
     for key in keys:
-        if key.cpe_id.bytes <= last:
+        yield rows.add(key)
+
+
+class ResultDigest:
+    """`sha256:…` over rows that come one by one."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._last = b""
+
+    def add(self, key: RowKey) -> str:
+        """Add a row and return its line. Raises as `digest_lines`."""
+        if key.cpe_id.bytes <= self._last:
             raise ValueError(f"row {key.cpe_id} is out of order")
-        last = key.cpe_id.bytes
+        self._last = key.cpe_id.bytes
         codes = key.codes
         fields = [
             str(key.cpe_id),
@@ -32,21 +44,40 @@ def digest_lines(keys: Iterable[RowKey]) -> Iterator[str]:
             key.tmd_backend,
             key.embed_model,
         ]
-        yield json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n"
+        line = json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n"
+        self._digest.update(line.encode("utf-8"))
+        return line
+
+    def __str__(self) -> str:
+        return f"sha256:{self._digest.hexdigest()}"
+
+
+class VectorsDigest:
+    """`sha256:…` over ids and fused vectors (little-endian float32); holds between processors of one kind."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, vector: StoredVector) -> None:
+        """Add a vector."""
+        self._digest.update(vector.cpe_id.bytes)
+        self._digest.update(vector.fused.astype("<f4", copy=False).tobytes())
+
+    def __str__(self) -> str:
+        return f"sha256:{self._digest.hexdigest()}"
 
 
 def result_digest(keys: Iterable[RowKey]) -> str:
-    """Return `sha256:…` over rows. Raises as `digest_lines`."""
-    digest = hashlib.sha256()
-    for line in digest_lines(keys):
-        digest.update(line.encode("utf-8"))
-    return f"sha256:{digest.hexdigest()}"
+    """Return the digest of rows. Raises as `digest_lines`."""
+    digest = ResultDigest()
+    for key in keys:
+        digest.add(key)
+    return str(digest)
 
 
 def vectors_digest(vectors: Iterable[StoredVector]) -> str:
-    """Return `sha256:…` over ids and fused vectors (little-endian float32); holds between processors of one kind."""
-    digest = hashlib.sha256()
+    """Return the digest of vectors."""
+    digest = VectorsDigest()
     for vector in vectors:
-        digest.update(vector.cpe_id.bytes)
-        digest.update(vector.fused.astype("<f4", copy=False).tobytes())
-    return f"sha256:{digest.hexdigest()}"
+        digest.add(vector)
+    return str(digest)

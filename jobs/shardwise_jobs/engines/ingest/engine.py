@@ -13,14 +13,14 @@ from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import ItemCounts, ItemFailure, Metric, PrepareResult, RunResult, ShardResult
 from shardwise_jobs.blocks import blocks
 from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadConfiguration, BadInput
+from shardwise_jobs.errors import BadConfiguration
 
 from . import finalize, parts
 from .identity import identity_of
 from .ledger import LedgerSum, blocks_of, items_of, missing_blocks, require_few_failed
 from .phases import PhaseClock
 from .pipeline import Block, Pipeline, Target, ahead_of
-from .source import ChunkFiles, Survey
+from .source import ChunkFiles, Entry, InputChanged, Survey
 from .stages import Stages
 from .stores import BlockRecord, RowStore, VectorModel
 from .stores.base import NeverPrepared
@@ -98,14 +98,14 @@ class IngestEngine:
         assert prepared.items_total is not None
         source = self._source()
         if not source.unchanged(size_bytes=prepared.input_bytes):
-            raise BadInput("spec.source.files: a file has changed since this run was prepared")
+            raise InputChanged
         with closing(parts.open_rows(self._spec.store)) as store:
             counts = LedgerSum.of(store.ledger(run=self._document.uid, shard=shard))
             tally = _Tally(self._context, counts, total=len(self._items(shard, prepared.items_total)))
             tally.report()
             try:
                 if counts.blocks < blocks_of(self._spec, shard=shard, total=prepared.items_total):
-                    self._work(shard, source=source, store=store, tally=tally, total=prepared.items_total)
+                    self._work(shard, source=source, store=store, tally=tally, prepared=prepared)
             finally:
                 tally.report(last=True)
         failures = sorted(counts.failures)[:_MAX_LISTED]
@@ -116,12 +116,15 @@ class IngestEngine:
             seconds=round(time.monotonic() - started, 3),
         )
 
-    def _work(self, shard: int, *, source: ChunkFiles, store: RowStore, tally: _Tally, total: int) -> None:
+    def _work(self, shard: int, *, source: ChunkFiles, store: RowStore, tally: _Tally, prepared: PrepareResult) -> None:
         spec, run = self._spec, self._document.uid
+        total = prepared.items_total
+        assert total is not None
         with parts.opened_embedder(spec.embedding) as embedder:
             store.check(model=VectorModel(name=embedder.name, dimension=embedder.dimension))
             target = Target(store=store, run=run, shard=shard, dataset=spec.dataset_source, embed_model=embedder.name)
             done = store.committed_blocks(run=run, shard=shard)
+            entries = source.entries(self._items(shard, total), fingerprint=prepared.input_fingerprint)
 
             async def pipeline() -> None:
                 clock = PhaseClock()
@@ -138,14 +141,13 @@ class IngestEngine:
                         max_failed=spec.items.max_failed_fraction * total,
                         check=self._context.stop.check,
                         committed=tally.committed,
-                    ).run(self._blocks(source, shard, total=total, done=done), failed=tally.counts.failed)
+                    ).run(self._blocks(entries, done=done), failed=tally.counts.failed)
                 finally:
                     await stages.close()
 
             asyncio.run(pipeline())
 
-    def _blocks(self, source: ChunkFiles, shard: int, *, total: int, done: frozenset[int]) -> Iterator[Block]:
-        entries = source.entries(self._items(shard, total))
+    def _blocks(self, entries: Iterator[Entry], *, done: frozenset[int]) -> Iterator[Block]:
         for number, block in blocks(entries, block_size=self._spec.block_size, first=0):
             if number not in done:
                 yield Block(number=number, entries=block)
@@ -158,7 +160,7 @@ class IngestEngine:
     def finalize(self) -> RunResult:
         """Check the ledger, build the index of the committed rows, compute digests and summary."""
         with closing(parts.open_rows(self._spec.store)) as store:
-            return finalize.finalize(context=self._context, spec=self._spec, store=store)
+            return finalize.finalize(context=self._context, spec=self._spec, source=self._source(), store=store)
 
     def _source(self) -> ChunkFiles:
         return ChunkFiles(self._spec.source.files, dataset=self._spec.dataset_source, dedup=self._spec.dedup)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from shardwise_api import indexes
 from shardwise_api.runs import IngestRunSpec
-from shardwise_api.wire import ItemFailure, Metric, PrepareResult, RunResult, WorkedResult
+from shardwise_api.wire import ItemFailure, Metric, RunResult, WorkedResult
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import WorkError
 
+from . import parts
 from .codes import DENSE_WIDTH
-from .digests import digest_lines, vectors_digest
+from .digests import ResultDigest, VectorsDigest
+from .duplicates import Duplicates, duplicates_of
+from .embed.base import Vectors
 from .index import VectorIndex
-from .ledger import LedgerSum, missing_blocks, require_few_failed
-from .stores import Counts, RowKey, RowStore
+from .ledger import LedgerSum, missing_blocks, require_few_failed, require_whole_blocks
+from .source import ChunkFiles
+from .stores import Counts, RowStore, StoredVector, VectorModel
+from .tmd.client import CLIENT
 
 SUMMARY_FILE = "summary.json"
 _MAX_LISTED = 10
@@ -34,15 +40,20 @@ class RowsMissing(WorkError):
     reason = "RowsMissing"
 
 
-def finalize(*, context: Context, spec: IngestRunSpec, store: RowStore) -> RunResult:
+def finalize(*, context: Context, spec: IngestRunSpec, source: ChunkFiles, store: RowStore) -> RunResult:
     """Return the run's result; index, manifest and summary go to the output folder. Safe to repeat."""
     document = context.document
     prepared, worked = document.prepared, document.worked
     assert prepared is not None
     assert prepared.items_total is not None
     model = store.check()
-    _require_complete(store, spec, run=document.uid, total=prepared.items_total)
+    missing = _tolerated(store, spec, run=document.uid, total=prepared.items_total)
+    require_whole_blocks(store.ledger(run=document.uid), spec, total=prepared.items_total)
     done = LedgerSum.of(store.ledger(run=document.uid))
+    duplicates = duplicates_of(
+        source, spec=spec, store=store, run=document.uid, prepared=prepared, missing=missing, done=done
+    )
+    done.lose(list(duplicates.failures), number=duplicates.lost)
     require_few_failed(
         failed=done.failed,
         total=prepared.items_total,
@@ -53,13 +64,9 @@ def finalize(*, context: Context, spec: IngestRunSpec, store: RowStore) -> RunRe
     )
     counts = _counts(store, spec, done)
 
-    backends: Counter[str] = Counter()
-    digest = hashlib.sha256()
-    for line in digest_lines(_counted(store.row_keys(dataset=spec.dataset_source), backends)):
-        digest.update(line.encode("utf-8"))
-    vector_digest = vectors_digest(store.vectors(dataset=spec.dataset_source))
+    rows = _Rows(store, dataset=spec.dataset_source)
     index = VectorIndex.build(
-        store.vectors(dataset=spec.dataset_source),
+        rows.vectors(),
         count=counts.vectors,
         dimension=model.dimension + DENSE_WIDTH,
         kind=spec.index.kind,
@@ -67,21 +74,27 @@ def finalize(*, context: Context, spec: IngestRunSpec, store: RowStore) -> RunRe
         model=model.name,
         dataset=spec.dataset_source,
     )
+    ntotal = index.manifest.ntotal
+    if ntotal < counts.vectors:
+        raise RowsMissing(
+            f"data set {spec.dataset_source!r} had {counts.vectors} rows a moment ago and has {ntotal} now: somebody "
+            "is removing some; a run of another name writes them again"
+        )
     index_uri = index.write(context.output)
 
-    statistics = _statistics(done, counts=counts, ntotal=index.manifest.ntotal)
+    statistics = _statistics(done, ntotal=ntotal)
     statistics.update(_times(worked, before=_earlier(context)))
     facts: dict[str, Any] = {
-        "vectorDigest": vector_digest,
+        "vectorDigest": str(rows.vector_digest),
         "index": index_uri,
         "embedModel": model.name,
         "dimension": model.dimension + DENSE_WIDTH,
-        "tmdBackends": dict(sorted(backends.most_common(_MAX_BACKENDS))),
+        "tmdBackends": dict(sorted(rows.backends.most_common(_MAX_BACKENDS))),
     }
     summary: dict[str, Any] = {
         "run": document.name,
         "uid": document.uid,
-        "digest": f"sha256:{digest.hexdigest()}",
+        "digest": str(rows.digest),
         **facts,
         **statistics,
         "num_workers": worked.workers if worked else _earlier(context).get("num_workers"),
@@ -103,17 +116,38 @@ def finalize(*, context: Context, spec: IngestRunSpec, store: RowStore) -> RunRe
         failures=[ItemFailure(item=item, reason=reason[:_MAX_REASON]) for item, reason in done.failures[:5]],
         metrics=[Metric(name=name, value=value) for name, value in statistics.items() if value is not None],
         summary=facts,
-        warnings=_warnings(spec, prepared, done, backends),
+        warnings=_warnings(spec, model=model, duplicates=duplicates, done=done, backends=rows.backends),
     )
 
 
-def _require_complete(store: RowStore, spec: IngestRunSpec, *, run: str, total: int) -> None:
+class _Rows:
+    """A data set's rows in one pass, for somebody else may be writing: index and digests are of the same ones."""
+
+    def __init__(self, store: RowStore, *, dataset: str) -> None:
+        self._store = store
+        self._dataset = dataset
+        self.digest = ResultDigest()
+        self.vector_digest = VectorsDigest()
+        self.backends: Counter[str] = Counter()
+
+    def vectors(self) -> Iterator[StoredVector]:
+        """Yield what goes into the index, once; the rest is complete when that has come to its end."""
+        for key, vector in self._store.keyed_vectors(dataset=self._dataset):
+            self.digest.add(key)
+            self.vector_digest.add(vector)
+            self.backends[key.tmd_backend] += 1
+            yield vector
+
+
+def _tolerated(store: RowStore, spec: IngestRunSpec, *, run: str, total: int) -> dict[int, int]:
+    """Return how many blocks of which shard the ledger lacks, when those are few enough shards."""
     missing = missing_blocks(store.ledger(run=run), spec, total=total)
     if len(missing) > spec.retry.max_failed_shards:
         raise WorkError(
             f"the ledger lacks {sum(missing.values())} blocks of shards {indexes.to_text(missing)}; nothing is lost, "
             "the shards have to run again"
         )
+    return missing
 
 
 def _counts(store: RowStore, spec: IngestRunSpec, done: LedgerSum) -> Counts:
@@ -126,19 +160,13 @@ def _counts(store: RowStore, spec: IngestRunSpec, done: LedgerSum) -> Counts:
     return counts
 
 
-def _counted(keys: Iterator[RowKey], backends: Counter[str]) -> Iterator[RowKey]:
-    for key in keys:
-        backends[key.tmd_backend] += 1
-        yield key
-
-
-def _statistics(done: LedgerSum, *, counts: Counts, ntotal: int) -> dict[str, float | None]:
+def _statistics(done: LedgerSum, *, ntotal: int) -> dict[str, float | None]:
     return {
         "chunks": done.done + done.failed,
         "failed": done.failed,
         **done.figures,
         # The data set's: other runs may have written into it before.
-        "rows": counts.entries,
+        "rows": ntotal,
         "ntotal": ntotal,
     }
 
@@ -154,16 +182,48 @@ def _times(worked: WorkedResult | None, *, before: dict[str, Any]) -> dict[str, 
 def _earlier(context: Context) -> dict[str, Any]:
     """Return the summary that an earlier finalize of the same run wrote: the work's times are in no other place."""
     text = context.output.read_text(SUMMARY_FILE)
-    summary: dict[str, Any] = json.loads(text) if text else {}
-    return summary if summary.get("uid") == context.document.uid else {}
+    try:
+        summary = json.loads(text or "{}")
+    except ValueError:
+        # Cut short, or somebody else's: it is written anew.
+        return {}
+    return summary if isinstance(summary, dict) and summary.get("uid") == context.document.uid else {}
 
 
-def _warnings(spec: IngestRunSpec, prepared: PrepareResult, done: LedgerSum, backends: Counter[str]) -> list[str]:
-    known = done.deduplicated - int(prepared.details.get("duplicates", 0))
-    if known <= 0 or len(backends) <= 1:
+def _warnings(
+    spec: IngestRunSpec, *, model: VectorModel, duplicates: Duplicates, done: LedgerSum, backends: Counter[str]
+) -> list[str]:
+    """Say so when chunks were rows already and these may have codes that this run would not have given."""
+    known = done.deduplicated - (duplicates.worked - duplicates.lost)
+    if known <= 0 or backends.keys() <= (own := asyncio.run(_own_names(spec, model=model))):
         return []
     found = ", ".join(f"{number} by {name}" for name, number in backends.most_common(_MAX_BACKENDS))
     return [
-        f"{known} chunks were rows already and keep the codes they had; the codes of {spec.dataset_source!r} are "
-        f"now: {found}"
+        f"{known} chunks were rows already and keep the codes they had; this run asked {', '.join(sorted(own))}, the "
+        f"codes of {spec.dataset_source!r} are now: {found}"
     ]
+
+
+async def _own_names(spec: IngestRunSpec, *, model: VectorModel) -> set[str]:
+    """Return what this run's own rows may say of who gave their codes."""
+    unloaded = _Unloaded(name=model.name, dimension=model.dimension)
+    backend = parts.open_backend(spec, embedder=unloaded)
+    fallback = parts.open_fallback(spec, embedder=unloaded)
+    try:
+        return {backend.name, CLIENT, *([] if fallback is None else [fallback.name])}
+    finally:
+        await backend.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unloaded:
+    """The embedder that the store's vectors are of, by its name alone: for that no model is opened."""
+
+    name: str
+    dimension: int
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        raise NotImplementedError(f"{self.name} is not open")
+
+    def close(self) -> None:
+        pass

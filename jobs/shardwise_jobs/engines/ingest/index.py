@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from .codes import DENSE_WIDTH, Codes
 from .embed.base import unit
 from .stores.base import StoredVector
 
+T = TypeVar("T")
 INDEX_FILE, MANIFEST_FILE = "index.faiss", "index.json"
 METRIC = "inner product of unit vectors"
 _FIELD = "index"
@@ -33,7 +34,10 @@ _TRAINED_ON = 20_000
 _NPROBE = 16
 _SAMPLE = 16
 _CLOSE = 1e-5
-_MOST_CANDIDATES = 20_000
+_ROUNDING = 1e-6
+_CANDIDATES = 2_000
+"""Looked at first by a search for texts alone: enough where texts and codes have nothing to do with each other."""
+_MORE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ class Manifest:
     nlist: int
     """Inverted lists, 0 where there are none."""
     nprobe: int
+    """Of them, those that a search with codes looks into."""
     tmd_weight: float
     """What the codes' numbers were multiplied with, and those of a question have to be."""
     sha256: str
@@ -91,18 +96,23 @@ class VectorIndex:
         dataset: str,
         tmd_weight: float = 1.0,
     ) -> VectorIndex:
-        """Build an index of `count` vectors that come in order of cpe_id. `dimension` is the fused one.
+        """Build an index of vectors that come in order of cpe_id. `dimension` is the fused one.
+
+        `count` is how many were there when they were counted; others may have come since. It says how many lists to
+        make where there are too many to look at them all first.
 
         `tmd_weight` is how much the codes' part counts beside the text's. It is the index's alone: rows of two runs
         with other weights are the same rows.
 
         Raises:
-            IndexFailed: there are more or fewer vectors, two have one id, or the index does not find what went in.
+            IndexFailed: two vectors have one id, or the index does not find what went in.
         """
         faiss = _library()
-        nlist = 0 if kind is IndexKind.FLAT else lists_for(count)
         stream = iter(vectors)
-        first = list(islice(stream, _TRAINED_ON if nlist else 0))
+        first = [] if kind is IndexKind.FLAT else list(islice(stream, _TRAINED_ON))
+        # With all of them at hand, what was counted before does not matter.
+        known = len(first) if len(first) < _TRAINED_ON else max(count, len(first))
+        nlist = 0 if kind is IndexKind.FLAT else lists_for(known)
         index = _empty(faiss, dimension=dimension, nlist=nlist, sample=first, tmd_weight=tmd_weight)
         ids = hashlib.sha256()
         seen: set[int] = set()
@@ -116,13 +126,13 @@ class VectorIndex:
             if len(sample) < _SAMPLE:
                 step = max(1, len(part) // _SAMPLE)
                 sample += [(int(numbers[at]), matrix[at]) for at in range(0, len(part), step)]
-        if not index.ntotal == len(seen) == count:
-            raise IndexFailed(f"the index has {index.ntotal} vectors with {len(seen)} ids, the store has {count}")
+        if index.ntotal != len(seen):
+            raise IndexFailed(f"the index has {index.ntotal} vectors with {len(seen)} ids")
         content = _bytes(faiss, index)
         manifest = Manifest(
             kind=str(kind),
             dim=dimension,
-            ntotal=count,
+            ntotal=index.ntotal,
             metric=METRIC,
             model=model,
             dataset=dataset,
@@ -173,8 +183,9 @@ class VectorIndex:
     def search(self, vector: NDArray[np.float32], *, k: int, codes: Codes | None = None) -> list[Hit]:
         """Return the `k` nearest, best first; equals by id. `vector` is a text's.
 
-        With codes, the whole of a row's fused vector is compared, at the index's weight. Without, the text's part
-        alone, whatever the row's codes: exact up to 20,000 rows, beyond that among the 20,000 best of the whole.
+        With codes, the whole of a row's fused vector is compared, at the index's weight; of an index of inverted lists
+        in `nprobe` of them. Without, the text's part alone, whatever the row's codes: exact, of either kind. Lists are
+        made of whole vectors, in which the codes outweigh the text, so a text without codes may lie in any of them.
 
         Raises:
             BadConfiguration: the vector is of another width than the index's.
@@ -182,21 +193,32 @@ class VectorIndex:
         if len(vector) + DENSE_WIDTH != self.manifest.dim:
             expected = self.manifest.dim - DENSE_WIDTH
             raise BadConfiguration(f"{_FIELD}: it has {expected} numbers for a text, the embedding made {len(vector)}")
-        tail = np.zeros(DENSE_WIDTH, dtype=np.float32) if codes is None else codes.dense()
-        query = unit(np.concatenate([vector, tail * np.float32(self.manifest.tmd_weight)]))
-        wanted = min(k, self.manifest.ntotal) if codes is not None else min(_MOST_CANDIDATES, self.manifest.ntotal)
-        hits = self._nearest(query, count=wanted)
+        k = min(k, self.manifest.ntotal)
         if codes is None:
-            hits = [Hit(faiss_id=hit.faiss_id, score=hit.score / self._text_share(hit.faiss_id)) for hit in hits]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.faiss_id))[:k]
+            return self._nearest_texts(vector, k=k)
+        query = unit(np.concatenate([vector, codes.dense() * np.float32(self.manifest.tmd_weight)]))
+        return _best(self._nearest(query, count=k, nprobe=self.manifest.nprobe), k=k)
 
-    def _nearest(self, query: NDArray[np.float32], *, count: int) -> list[Hit]:
+    def _nearest_texts(self, vector: NDArray[np.float32], *, k: int) -> list[Hit]:
+        query = unit(np.concatenate([vector, np.zeros(DENSE_WIDTH, dtype=np.float32)]))
+        # A score is the texts' cosine, divided by the length of the row's vector: 1 for its text, and its codes' bits.
+        longest = math.sqrt(1 + DENSE_WIDTH * self.manifest.tmd_weight**2)
+        count = max(_CANDIDATES, k)
+        while True:
+            found = self._nearest(query, count=min(count, self.manifest.ntotal), nprobe=self.manifest.nlist)
+            hits = _best(self._by_text(found), k=k)
+            if count >= self.manifest.ntotal:
+                return hits
+            # Whoever was left out has no higher score than the last one, and so no higher cosine than this.
+            last = found[-1].score
+            if hits[-1].score > max(last, last * longest) + _ROUNDING:
+                return hits
+            count *= _MORE
+
+    def _nearest(self, query: NDArray[np.float32], *, count: int, nprobe: int) -> list[Hit]:
         if not count:
             return []
-        options = {}
-        if self.manifest.nlist:
-            faiss = _library()
-            options = {"params": faiss.SearchParametersIVF(nprobe=self.manifest.nprobe)}
+        options = {"params": _library().SearchParametersIVF(nprobe=nprobe)} if self.manifest.nlist else {}
         scores, ids = self._index.search(query[None, :], count, **options)
         # Of the inverted lists looked into there may be fewer.
         return [
@@ -205,13 +227,16 @@ class VectorIndex:
             if found >= 0
         ]
 
-    def _text_share(self, faiss_id: int) -> float:
-        vector = self._index.reconstruct(faiss_id)
-        return float(np.linalg.norm(vector[: self.manifest.dim - DENSE_WIDTH]))
+    def _by_text(self, hits: Sequence[Hit]) -> Iterator[Hit]:
+        for part in _slices(iter(hits)):
+            vectors = self._index.reconstruct_batch(np.array([hit.faiss_id for hit in part], dtype=np.int64))
+            shares = np.linalg.norm(vectors[:, : self.manifest.dim - DENSE_WIDTH], axis=1)
+            for hit, share in zip(part, shares.tolist(), strict=True):
+                yield Hit(faiss_id=hit.faiss_id, score=hit.score / share)
 
     def _check(self, sample: Sequence[tuple[int, NDArray[np.float32]]]) -> None:
         for faiss_id, vector in sample:
-            best = self._nearest(vector, count=1)
+            best = self._nearest(vector, count=1, nprobe=self.manifest.nprobe)
             # Equal vectors share the first place.
             if not best or (best[0].faiss_id != faiss_id and best[0].score > float(vector @ vector) + _CLOSE):
                 raise IndexFailed(f"the index does not find vector {faiss_id} by itself: {best}")
@@ -258,9 +283,13 @@ def _matrix(vectors: Sequence[StoredVector], *, dimension: int, tmd_weight: floa
     return unit(matrix)
 
 
-def _slices(vectors: Iterator[StoredVector]) -> Iterator[list[StoredVector]]:
-    while part := list(islice(vectors, _SLICE)):
+def _slices(items: Iterator[T]) -> Iterator[list[T]]:
+    while part := list(islice(items, _SLICE)):
         yield part
+
+
+def _best(hits: Iterable[Hit], *, k: int) -> list[Hit]:
+    return sorted(hits, key=lambda hit: (-hit.score, hit.faiss_id))[:k]
 
 
 def _chain(first: Sequence[StoredVector], rest: Iterator[StoredVector]) -> Iterator[StoredVector]:

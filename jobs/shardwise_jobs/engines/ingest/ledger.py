@@ -10,7 +10,7 @@ from shardwise_api.runs import IngestRunSpec
 from shardwise_api.sharding import shard_items
 from shardwise_api.wire import ItemCounts
 from shardwise_jobs.blocks import count
-from shardwise_jobs.errors import TooManyFailedItems
+from shardwise_jobs.errors import BadInput, TooManyFailedItems
 
 from .phases import Phase
 from .stores import BlockRecord
@@ -24,7 +24,7 @@ class LedgerSum:
 
     blocks: int = 0
     done: int = 0
-    """Chunks that are rows, written here or found there."""
+    """Chunks that are rows, written here or found there; until `lose` also those whose row nobody could write."""
     failed: int = 0
     inserted: int = 0
     deduplicated: int = 0
@@ -52,6 +52,13 @@ class LedgerSum:
         for phase, millis in record.millis.items():
             self.millis[phase] = self.millis.get(phase, 0.0) + millis
 
+    def lose(self, failures: list[tuple[int, str]], *, number: int) -> None:
+        """Count chunks as failed that the ledger has as done; `failures` names the first few of them."""
+        self.done -= number
+        self.deduplicated -= number
+        self.failed += number
+        self.failures = sorted([*self.failures, *failures])
+
     @property
     def items(self) -> ItemCounts:
         """The counts as progress and status show them."""
@@ -74,11 +81,32 @@ def items_of(spec: IngestRunSpec, *, shard: int, total: int) -> range:
     return shard_items(strategy=spec.sharding.strategy, shards=spec.sharding.shards, shard=shard, total=total)
 
 
+def items_of_block(spec: IngestRunSpec, *, shard: int, block: int, total: int) -> range:
+    """Return the items of a shard's block."""
+    return items_of(spec, shard=shard, total=total)[block * spec.block_size : (block + 1) * spec.block_size]
+
+
 def missing_blocks(records: Iterable[BlockRecord], spec: IngestRunSpec, *, total: int) -> dict[int, int]:
     """Return shard -> number of blocks that the ledger lacks, empty when all are there."""
     found: Counter[int] = Counter(record.shard for record in records)
     lacking = {shard: blocks_of(spec, shard=shard, total=total) - found[shard] for shard in range(spec.sharding.shards)}
     return {shard: number for shard, number in lacking.items() if number}
+
+
+def require_whole_blocks(records: Iterable[BlockRecord], spec: IngestRunSpec, *, total: int) -> None:
+    """Raise when a block has not all of its chunks, so that none can be lost without a word.
+
+    Raises:
+        BadInput: with the first such block.
+    """
+    for record in records:
+        expected = len(items_of_block(spec, shard=record.shard, block=record.block, total=total))
+        if record.chunks != expected:
+            raise BadInput(
+                f"block {record.block} of shard {record.shard} has {record.chunks} chunks in the ledger, {expected} in "
+                "the input that this run was prepared for: it was another one when the block was worked; give the run "
+                "another metadata.name to ingest the input as it is now"
+            )
 
 
 def require_few_failed(*, failed: int, total: int, spec: IngestRunSpec, reasons: list[str], way_out: str = "") -> None:

@@ -79,3 +79,35 @@ def test_a_data_set_without_rows_and_a_store_that_is_none_are_named(folder: Path
     nowhere = ("--store", "sqlite:///no.db", "--dataset", DATASET, "--output", str(tmp_path))
     assert "no such file" in shardwise(folder, "index", *nowhere, model=model).err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rows_of_a_data_set_that_is_not_there_have_no_digest(folder: Path, model: Path) -> None:
+    nothing = shardwise(folder, "rows", *STORE, "--dataset", "other", model=model)
+    assert (nothing.code, nothing.out) == (2, "")
+    assert nothing.err == "error: --dataset other: the store has no rows of it\n"
+    assert len(shardwise(folder, "rows", *STORE, "--dataset", DATASET, model=model).out.splitlines()) == 120
+
+
+@pytest.fixture(scope="module")
+def built(folder: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an index without a run's summary."""
+    made = tmp_path_factory.mktemp("built")
+    assert shardwise(folder, "index", *STORE, "--dataset", DATASET, "--output", str(made), model=model).code == 0
+    return made
+
+
+def test_a_model_s_name_for_an_index_whose_model_has_none_is_refused(folder: Path, model: Path, built: Path) -> None:
+    found = shardwise(folder, "search", *STORE, "--index", str(built), "--model", "/nonexistent", "text", model=model)
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith("error: --model: the index is of onnx:tiny@1, and only sentence-transformers takes")
+
+
+@pytest.mark.parametrize("content", ["{", '{"store": 7}'])
+def test_a_summary_that_is_none_is_named(folder: Path, model: Path, built: Path, content: str) -> None:
+    summary = built / "summary.json"
+    summary.write_text(content)
+    found = shardwise(folder, "search", *STORE, "--index", str(built), "text", model=model)
+    summary.unlink()
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith(f"error: --index: {summary}: ")
+    assert found.err.endswith("; without that file, name the store with --store\n")

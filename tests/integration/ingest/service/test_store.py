@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from shardwise_jobs.engines.ingest.stores import Counts, VectorModel, open_store
-from tests.support.ingest_service import ingest_service
+from tests.support.ingest_service import ingest_service, texts_of
 from tests.support.ingestion import DATASET, chunks, digest_of
 from tests.support.listening import ServerDidNotStart
 from tests.support.ollama.process import OllamaProcess
+from tests.support.ollama.script import Fault
 from tests.support.postgres_server import PostgresServer
 from tests.support.rows import digests
 
@@ -134,3 +136,30 @@ def test_a_store_of_another_model_ends_the_start(model: Path, tmp_path: Path) ->
         ingest_service(model=model, folder=tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="body", text="\x00\x01garbage", times=None),
+        Fault(kind="status", status=400, text="\x00garbage", times=None),
+        Fault(kind="status", status=400, text="\ud800garbage", times=None),
+        Fault(kind="words", text="\x00\x01garbage", times=None),
+    ],
+)
+def test_whatever_bytes_a_server_answers_with_cost_one_chunk_and_not_its_request(
+    postgres: PostgresServer, model: Path, llm: OllamaProcess, tmp_path: Path, kind: str, fault: Fault
+) -> None:
+    uri = postgres.new_database() if kind == "postgresql" else f"sqlite:///{tmp_path / 'chunks.db'}"
+    options = ("--endpoint", llm.url, "--retries", "0", "--store", uri)
+    with ingest_service(*options, model=model, folder=tmp_path) as service:
+        llm.script(replace(fault, contains=TEN[3]["text"]))
+        answer = service.ingest(*TEN, dataset_source=DATASET)
+        assert texts_of(answer, success=False) == [TEN[3]["text"]]
+        assert "garbage" in answer["results"][3]["error"]
+        assert answer["results"][3]["error"].isprintable()
+    with closing(open_store(uri, read_only=True)) as store:
+        (block,) = store.ledger(run="service")
+    assert [item for item, _ in block.failures] == [3]
+    assert counts(uri) == Counts(entries=9, vectors=9)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shardwise_jobs.errors import BadConfiguration
 
 from .base import EmbeddingFailed, OneByOne, Vectors, unit
-from .onnx_model import GRAPH_FILE, TOKENIZER_FILE, ensure, read_card
+from .onnx_model import GRAPH_FILE, TOKENIZER_FILE, check_graph, ensure, read_card
 from .processors import processors
 
 
@@ -30,6 +30,7 @@ class OnnxEmbedder:
             raise BadConfiguration("embedding.backend onnx needs the extra: pip install 'shardwise[ingest]'") from error
         folder = ensure() if folder is None else folder
         card = read_card(folder)
+        check_graph(folder, card=card)
         self.name = card.name
         self.dimension = card.dimension
         options = onnxruntime.SessionOptions()

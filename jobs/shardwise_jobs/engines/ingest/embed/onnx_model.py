@@ -74,6 +74,20 @@ def read_card(folder: Path) -> ModelCard:
         raise BadConfiguration(f"embedding model {folder}: {CARD_FILE}: {error}") from error
 
 
+def check_graph(folder: Path, *, card: ModelCard) -> None:
+    """See that a model folder's graph is the one that its card names, for rows are compared by that name.
+
+    Raises:
+        BadConfiguration: it is another one, or can't be read.
+    """
+    found = _sha256(folder / GRAPH_FILE)
+    if found != card.graph_sha256:
+        raise BadConfiguration(
+            f"embedding model {folder}: sha256 of {GRAPH_FILE} is {found}, {CARD_FILE} says {card.graph_sha256}; "
+            f"remove the folder and {HOW_TO_GET}"
+        )
+
+
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return where the default model is looked for: what SHARDWISE_MODEL names (images set it), or the cache."""
     if named := environment.get(FOLDER_VARIABLE):

@@ -5,6 +5,8 @@ Texts are computed each in a call of its own, on one thread per call, so that a 
 
 from __future__ import annotations
 
+import hashlib
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,9 @@ from shardwise_jobs.errors import BadConfiguration, Unavailable
 
 from .base import EmbeddingFailed, OneByOne, Vectors
 from .processors import processors
+
+_PREFIX = "sentence-transformers:"
+_DIGEST_LENGTH = 12
 
 
 class SentenceTransformersEmbedder:
@@ -42,7 +47,8 @@ class SentenceTransformersEmbedder:
         torch.set_num_threads(1)
         self._tokenizing = threading.Lock()
         # A folder's path is the machine's own, and rows are compared between machines.
-        self.name = f"sentence-transformers:{Path(model).name if Path(model).is_dir() else model}"
+        called = Path(model).name if Path(model).is_dir() else model
+        self.name = f"{_PREFIX}{called}@{_weights_digest(self._model, byte=torch.uint8)}"
         self.dimension = int(_either(self._model, "get_embedding_dimension", "get_sentence_embedding_dimension")())
         self._tokenize = _either(self._model, "preprocess", "tokenize")
         self._each = OneByOne(self._one, dimension=self.dimension, threads=threads or processors())
@@ -65,6 +71,23 @@ class SentenceTransformersEmbedder:
         except Exception as error:  # as above
             raise EmbeddingFailed(f"{self.name}: {error}") from error
         return found
+
+
+def model_of(name: str) -> str:
+    """Return the model that an embedder of this name was opened with; of a folder its last part alone."""
+    return re.sub(rf"@[0-9a-f]{{{_DIGEST_LENGTH}}}$", "", name.removeprefix(_PREFIX))
+
+
+def _weights_digest(model: Any, *, byte: Any) -> str:
+    """Return the beginning of the SHA-256 of all weights: the same folder, or the same name, may hold others later."""
+    digest = hashlib.sha256()
+    # Without the keys themselves: versions of the library differ in how they begin.
+    for _, tensor in sorted(model.state_dict().items()):
+        numbers = tensor.detach().cpu().contiguous()
+        digest.update(f"{numbers.dtype} {tuple(numbers.shape)}".encode())
+        # As bytes, for numpy lacks some of its types.
+        digest.update(numbers.reshape(-1).view(byte).numpy())
+    return digest.hexdigest()[:_DIGEST_LENGTH]
 
 
 def _either(model: Any, new: str, old: str) -> Any:

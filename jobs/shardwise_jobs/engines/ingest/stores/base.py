@@ -51,7 +51,7 @@ class BlockRecord:
 
     @property
     def deduplicated(self) -> int:
-        """Chunks that were rows already."""
+        """Chunks that were rows already, or left their row to another chunk of the input."""
         return self.chunks - self.failed - self.inserted
 
 
@@ -84,7 +84,10 @@ class Counts:
 
 
 class RowStore(Protocol):
-    """A place for rows. Iterators go in order of cpe_id, in bounded memory, over one state of the store.
+    """A place for rows. Iterators go in order of cpe_id, in bounded memory, and hold nobody up.
+
+    They yield all rows that were there when they began, and of those that others write meanwhile some. So what has to
+    agree must come from one pass: `keyed_vectors`.
 
     Every method raises `StoreUnavailable` when the store can't be reached after several tries, `StoreError` when it
     answers something that a retry won't mend, `StoreMismatch` when it is another program's, another version's or
@@ -120,6 +123,9 @@ class RowStore(Protocol):
 
     def vectors(self, *, dataset: str | None = None) -> Iterator[StoredVector]:
         """Yield what an index is made of."""
+
+    def keyed_vectors(self, *, dataset: str | None = None) -> Iterator[tuple[RowKey, StoredVector]]:
+        """Yield both of each row, for digests and index of the same rows whoever else is writing."""
 
     def rows(self, *, dataset: str | None = None) -> Iterator[Row]:
         """Yield whole rows."""

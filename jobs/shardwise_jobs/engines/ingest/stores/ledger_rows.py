@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from shardwise_jobs.engines.ingest.readable import readable
+
 from .base import BlockRecord
 from .rows import dump
 
@@ -23,7 +25,8 @@ def record_to_row(record: BlockRecord, *, inserted: int) -> tuple[Any, ...]:
         record.chunks,
         record.failed,
         inserted,
-        dump(record.failures),
+        # Whoever made a reason: it must not cost the block that it is of.
+        dump([(item, readable(reason)) for item, reason in record.failures]),
         dump(dict(record.millis)),
     )
 

@@ -11,7 +11,15 @@ from .base import RowStore
 
 
 def sqlite_path(uri: str) -> Path:
-    """Return the file of `sqlite:///relative.db` or `sqlite:////absolute.db` (as SQLAlchemy reads them)."""
+    """Return the file of `sqlite:///relative.db` or `sqlite:////absolute.db` (as SQLAlchemy reads them).
+
+    Raises:
+        BadConfiguration: it names no file, or options, which would be left unheeded.
+    """
+    if "?" in uri or "#" in uri:
+        raise BadConfiguration(
+            f"store.uri {uri!r}: a file takes no options; in its name write %3F for a question mark, %23 for #"
+        )
     parts = urlsplit(uri)
     if parts.netloc or not parts.path.strip("/"):
         raise BadConfiguration(

@@ -20,9 +20,10 @@ from psycopg2.extensions import parse_dsn
 
 from shardwise_jobs.errors import BadConfiguration
 
-from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel, check_version
+from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel
 from .copy_binary import decode_reals, encode
 from .ledger_rows import LEDGER_COLUMNS, record_to_row
+from .meta import model_of
 from .pool import ConnectionPool
 from .postgres_schema import (
     COLUMN_TYPES,
@@ -30,8 +31,9 @@ from .postgres_schema import (
     CREATE_STAGING,
     HAS_STAGING,
     INSERT_ENTRIES,
+    INSERT_VECTORS,
+    VECTOR_TYPE,
     create,
-    insert_vectors,
 )
 from .rows import Row
 from .sql_store import SqlStore, Transient
@@ -89,7 +91,6 @@ class PostgresStore(SqlStore):
         self.where = f"postgresql store {host}:{port}/{given.get('dbname', '')}"
         self._timeout_ms = int(timeout_seconds * 1000)
         self._pool = ConnectionPool(self._connect, size=pool_size, timeout_seconds=timeout_seconds)
-        self._vector_type = "real[]"
 
     def _connect(self) -> Connection:
         try:
@@ -172,15 +173,15 @@ class PostgresStore(SqlStore):
         cursor.execute("SHOW server_encoding")
         if (encoding := _one(cursor)) != "UTF8":
             raise StoreMismatch(f"{self.where}: the database's encoding is {encoding}; texts need UTF8")
-        cursor.execute("SELECT count(*) FROM pg_extension WHERE extname='vector'")
-        vector_type = "vector" if _one(cursor) else "real[]"
+        cursor.execute(VECTOR_TYPE)
+        vector_type = next((name for (name,) in cursor.fetchall()), None)
         for statement in create(dimension=model.dimension, vector_type=vector_type):
             cursor.execute(statement)
         meta = {
             "schema_version": SCHEMA_VERSION,
             "embed_model": model.name,
             "dimension": model.dimension,
-            "vector_type": vector_type,
+            "vector_type": vector_type or "real[]",
         }
         for key, value in meta.items():
             cursor.execute("INSERT INTO ingest_meta VALUES (%s, %s)", (key, str(value)))
@@ -189,9 +190,7 @@ class PostgresStore(SqlStore):
         if not self._transaction(lambda cursor: _exists(cursor, "ingest_meta")):
             raise NeverPrepared(self.where)
         meta = dict(self._fetch("SELECT key, value FROM ingest_meta", ()))
-        check_version(where=self.where, found=int(meta.get("schema_version", "0")))
-        self._vector_type = meta["vector_type"]
-        return VectorModel(name=meta["embed_model"], dimension=int(meta["dimension"]))
+        return model_of(meta, where=self.where)
 
     def _commit(self, rows: Sequence[Row], record: BlockRecord) -> int | None:
         try:
@@ -212,7 +211,7 @@ class PostgresStore(SqlStore):
         cursor.copy_expert(COPY_STAGING, io.BytesIO(content))
         cursor.execute(INSERT_ENTRIES)
         inserted: int = cursor.rowcount
-        cursor.execute(insert_vectors(self._vector_type))
+        cursor.execute(INSERT_VECTORS)
         marks = ", ".join(["%s"] * len(LEDGER_COLUMNS))
         cursor.execute(
             f"INSERT INTO ingest_batch ({', '.join(LEDGER_COLUMNS)}) VALUES ({marks}) ON CONFLICT DO NOTHING",

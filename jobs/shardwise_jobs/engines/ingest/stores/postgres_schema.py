@@ -106,19 +106,28 @@ the same.
 """
 
 
-def insert_vectors(vector_type: str) -> str:
-    """Return the statement that moves vectors from the staging table to their own."""
+def _insert_vectors() -> str:
     text = f"array_length(fused_vec, 1) - {DENSE_WIDTH}"
     parts = {"concept_vec": f"fused_vec[:{text}]", "tmd_dense": f"fused_vec[{text} + 1:]"}
-    columns = [f"({parts.get(name, name)})::{vector_type}" if name in _VECTORS else name for name in VECTOR_COLUMNS]
+    # An array becomes a vector by itself where the column is one: no type is named, so none need be visible.
+    columns = [parts.get(name, name) for name in VECTOR_COLUMNS]
     return (
         f"INSERT INTO cpe_vectors ({', '.join(VECTOR_COLUMNS)}) SELECT {', '.join(columns)} "
         f"FROM {STAGING} ORDER BY cpe_id ON CONFLICT (cpe_id) DO NOTHING"
     )
 
 
-def create(*, dimension: int, vector_type: str) -> Iterator[str]:
-    """Yield the statements that make the tables. `vector_type` is `real[]`, or `vector` where pgvector is."""
+INSERT_VECTORS = _insert_vectors()
+"""Moves vectors from the staging table to their own."""
+VECTOR_TYPE = (
+    "SELECT quote_ident(nspname) || '.vector' FROM pg_catalog.pg_extension JOIN pg_catalog.pg_namespace "
+    "ON pg_namespace.oid = extnamespace WHERE extname = 'vector' AND has_schema_privilege(pg_namespace.oid, 'USAGE')"
+)
+"""Finds pgvector's type with its schema, which a search_path of the store's own may not have; no row without it."""
+
+
+def create(*, dimension: int, vector_type: str | None) -> Iterator[str]:
+    """Yield the statements that make the tables. `vector_type` is pgvector's with its schema; without it `real[]`."""
     yield "CREATE TYPE content_type AS ENUM ('factual', 'math', 'instruction', 'narrative')"
     yield "CREATE TYPE validation_status AS ENUM ('passed', 'failed', 'pending')"
     entries = ", ".join(
@@ -136,9 +145,9 @@ def create(*, dimension: int, vector_type: str) -> Iterator[str]:
         yield f"CREATE INDEX cpe_entry_{column} ON cpe_entry USING gin ({column})"
     widths = {"fused_vec": dimension + DENSE_WIDTH, "concept_vec": dimension, "tmd_dense": DENSE_WIDTH}
     vectors = ", ".join(
-        f"{name} vector({width}) NOT NULL"
-        if vector_type == "vector"
-        else f"{name} real[] NOT NULL CHECK (array_length({name}, 1) = {width})"
+        f"{name} real[] NOT NULL CHECK (array_length({name}, 1) = {width})"
+        if vector_type is None
+        else f"{name} {vector_type}({width}) NOT NULL"
         for name, width in widths.items()
     )
     yield (

@@ -34,6 +34,7 @@ T = TypeVar("T")
 _PAGE = 500
 _SMALLEST = UUID(int=0)
 _KEYS = ("cpe_id", "chunk_sha256", "domain_code", "task_code", "modifier_code", "tmd_backend", "embed_model")
+_VECTORS = ("cpe_id", "faiss_id", "fused_vec")
 
 
 class Transient(StoreUnavailable):
@@ -125,19 +126,16 @@ class SqlStore(ABC):
 
     def row_keys(self, *, dataset: str | None = None) -> Iterator[RowKey]:
         """See `RowStore.row_keys`."""
-        for values in self._pages(_KEYS, dataset=dataset):
-            yield RowKey(
-                cpe_id=values["cpe_id"],
-                chunk_sha256=values["chunk_sha256"],
-                codes=Codes(values["domain_code"], values["task_code"], values["modifier_code"]),
-                tmd_backend=values["tmd_backend"],
-                embed_model=values["embed_model"],
-            )
+        return map(_key, self._pages(_KEYS, dataset=dataset))
 
     def vectors(self, *, dataset: str | None = None) -> Iterator[StoredVector]:
         """See `RowStore.vectors`."""
-        for values in self._pages(("cpe_id", "faiss_id", "fused_vec"), dataset=dataset):
-            yield StoredVector(cpe_id=values["cpe_id"], faiss_id=values["faiss_id"], fused=values["fused_vec"])
+        return map(_vector, self._pages(_VECTORS, dataset=dataset))
+
+    def keyed_vectors(self, *, dataset: str | None = None) -> Iterator[tuple[RowKey, StoredVector]]:
+        """See `RowStore.keyed_vectors`."""
+        for values in self._pages(tuple(dict.fromkeys((*_KEYS, *_VECTORS))), dataset=dataset):
+            yield _key(values), _vector(values)
 
     def rows(self, *, dataset: str | None = None) -> Iterator[Row]:
         """See `RowStore.rows`."""
@@ -178,6 +176,20 @@ class SqlStore(ABC):
 
     def _values(self, names: Sequence[str], found: Sequence[Any]) -> Mapping[str, Any]:
         return {name: self._read(name, value) for name, value in zip(names, found, strict=True)}
+
+
+def _key(values: Mapping[str, Any]) -> RowKey:
+    return RowKey(
+        cpe_id=values["cpe_id"],
+        chunk_sha256=values["chunk_sha256"],
+        codes=Codes(values["domain_code"], values["task_code"], values["modifier_code"]),
+        tmd_backend=values["tmd_backend"],
+        embed_model=values["embed_model"],
+    )
+
+
+def _vector(values: Mapping[str, Any]) -> StoredVector:
+    return StoredVector(cpe_id=values["cpe_id"], faiss_id=values["faiss_id"], fused=values["fused_vec"])
 
 
 def _row(values: Mapping[str, Any]) -> Row:

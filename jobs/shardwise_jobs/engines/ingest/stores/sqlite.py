@@ -18,8 +18,9 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel, check_version
+from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel
 from .ledger_rows import LEDGER_COLUMNS, record_to_row
+from .meta import model_of
 from .rows import ENTRY_COLUMNS, VECTOR_COLUMNS, Row, entry_values
 from .sql_store import SqlStore, Transient
 
@@ -159,8 +160,7 @@ class SqliteStore(SqlStore):
         if not self._is_ours():
             raise NeverPrepared(self.where)
         meta = dict(self._fetch("SELECT key, value FROM ingest_meta", ()))
-        check_version(where=self.where, found=int(meta.get("schema_version", "0")))
-        return VectorModel(name=meta["embed_model"], dimension=int(meta["dimension"]))
+        return model_of(meta, where=self.where)
 
     def _commit(self, rows: Sequence[Row], record: BlockRecord) -> int | None:
         now = datetime.now(UTC).isoformat()

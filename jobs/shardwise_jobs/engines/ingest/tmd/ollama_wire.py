@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from pydantic_core import to_json
 
+from shardwise_jobs.engines.ingest.readable import excerpt
 from shardwise_jobs.errors import BadConfiguration, Unavailable
 
 from .answers import UnusableAnswer
@@ -101,7 +102,8 @@ class OllamaWire:
         )
         words = answer.get("response")
         if not isinstance(words, str) or answer.get("done") is not True:
-            raise UnusableAnswer(f"the server's answer has no finished response: {_excerpt(json.dumps(answer))}")
+            said = excerpt(json.dumps(answer), longest=_EXCERPT)
+            raise UnusableAnswer(f"the server's answer has no finished response: {said}")
         return Reply(words=words, complete=answer.get("done_reason", "stop") == "stop")
 
     async def load(self, *, model: str) -> None:
@@ -184,13 +186,9 @@ def _said(content: bytes) -> str:
         text = json.loads(content)["error"]
     except (ValueError, RecursionError, KeyError, TypeError):
         text = content.decode("utf-8", "replace")
-    return f": {_excerpt(str(text))}" if content else ""
-
-
-def _excerpt(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _EXCERPT else line[:_EXCERPT] + "…"
+    return f": {excerpt(str(text), longest=_EXCERPT)}" if content else ""
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    # Of a broken answer it quotes the bytes.
+    return excerpt(str(error), longest=_EXCERPT) or type(error).__name__
