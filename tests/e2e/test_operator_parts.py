@@ -11,6 +11,7 @@ from typing import Any
 import kr8s.asyncio
 import pytest
 
+from shardwise_cli.cluster.client import private_files
 from shardwise_operator.children.pod import TOKEN_AUDIENCE
 from shardwise_operator.core.happenings import Happened, Happening
 from shardwise_operator.shell.api import Api
@@ -169,13 +170,14 @@ class _Candidate:
 
 @asynccontextmanager
 async def _connected(corner: Cluster) -> AsyncIterator[Api]:
-    client = await kr8s.asyncio.api(kubeconfig=str(corner.kubeconfig))
-    try:
-        yield Api(client)
-    finally:
-        # The client has no end of its own; an open connection is a warning, which is an error here.
-        if client._session is not None:
-            await client._session.aclose()
+    with private_files():
+        client = await kr8s.asyncio.api(kubeconfig=str(corner.kubeconfig))
+        try:
+            yield Api(client)
+        finally:
+            # The client has no end of its own; an open connection is a warning, which is an error here.
+            if client._session is not None:
+                await client._session.aclose()
 
 
 def _identify(corner: Cluster, token: str) -> PodIdentity:

@@ -172,7 +172,7 @@ async def connect(target: Target) -> AsyncIterator[Client]:
     Raises:
         ClientError: kr8s is missing, the credentials can't be had, or nobody answers.
     """
-    with _private_files():
+    with private_files():
         api = await _open(target)
         api.timeout = _timeout(_CALL_SECONDS)
         try:
@@ -208,7 +208,7 @@ async def _open(target: Target) -> Api:
 
 
 @contextmanager
-def _private_files() -> Iterator[None]:
+def private_files() -> Iterator[None]:
     """Give temporary files a folder that goes: kr8s writes the kubeconfig's private key to one and leaves it there."""
     folder, before = tempfile.mkdtemp(prefix="shardwise-client-"), tempfile.tempdir
     tempfile.tempdir = folder
