@@ -144,6 +144,13 @@ import subprocess
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 ready(str(child.pid))
 """,
+        "waits_for_child": _WAIT
+        + """\
+import subprocess
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+ready(str(child.pid))
+child.wait()
+""",
         # Away from its session, its group and its parent, and with its end of the pipe still open.
         "daemon": _WAIT
         + """\

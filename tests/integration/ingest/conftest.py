@@ -45,3 +45,12 @@ def llm(llm_server: OllamaProcess) -> Iterator[OllamaProcess]:
     llm_server.reset()
     yield llm_server
     llm_server.reset()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'rows.db'}"
+    made: str = request.getfixturevalue("postgres").new_database()
+    return made

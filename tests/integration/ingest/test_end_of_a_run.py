@@ -36,6 +36,8 @@ WAYS = pytest.mark.parametrize(
     ["{shards: 1}", "{shards: 3}", "{strategy: Chunked, shards: 4}"],
     ids=["one", "robin", "chunked"],
 )
+ALIKE = ("spec.dedup=content", "spec.tmd={backend: client}", "spec.items.maxFailedFraction=0.5")
+"""One row for chunks alike; those without codes have failed, and half of them may."""
 CODES = {"domain_code": 1, "task_code": 2, "modifier_code": 3}
 
 
@@ -50,13 +52,7 @@ def _nine_alike(first: int = 0) -> list[dict[str, Any]]:
 def test_chunks_alike_whose_row_was_never_made_have_failed_all_of_them(
     model: Path, tmp_path: Path, sharding: str
 ) -> None:
-    changes = (
-        "spec.dedup=content",
-        "spec.tmd={backend: client}",
-        "spec.blockSize=2",
-        f"spec.sharding={sharding}",
-        "spec.items.maxFailedFraction=0.5",
-    )
+    changes = (*ALIKE, "spec.blockSize=2", f"spec.sharding={sharding}")
     run = Ingestion(folder=tmp_path, model=model, chunks=[*_nine_alike(), chunk(1, **CODES)], changes=changes)
     assert run.prepare().code == 0
     for shard in range(run.manifest["spec"]["sharding"]["shards"]):
@@ -74,13 +70,7 @@ def test_within_the_limit_they_are_counted_as_failed_and_those_of_a_row_as_done(
 ) -> None:
     # Nine without a row; then nine of one row, made by the last of them, which brings its codes.
     made = [*_nine_alike(), *_nine_alike(1), chunk(1, chunk_index=9, **CODES), {"text": ""}]
-    changes = (
-        "spec.dedup=content",
-        "spec.tmd={backend: client}",
-        "spec.blockSize=2",
-        f"spec.sharding={sharding}",
-        "spec.items.maxFailedFraction=0.5",
-    )
+    changes = (*ALIKE, "spec.blockSize=2", f"spec.sharding={sharding}")
     result = Ingestion(folder=tmp_path, model=model, chunks=made, changes=changes).pods.result()
     metrics = {metric.name: metric.value for metric in result.metrics}
     assert (result.items.done, result.items.failed) == (10, 10)
@@ -90,11 +80,10 @@ def test_within_the_limit_they_are_counted_as_failed_and_those_of_a_row_as_done(
 
 
 def test_chunks_alike_whose_row_another_run_made_are_done(model: Path, tmp_path: Path) -> None:
-    changes = ("spec.dedup=content", "spec.tmd={backend: client}", "spec.items.maxFailedFraction=0.5")
-    first = Ingestion(folder=tmp_path / "1", model=model, chunks=[chunk(0, **CODES)], changes=changes)
+    first = Ingestion(folder=tmp_path / "1", model=model, chunks=[chunk(0, **CODES)], changes=ALIKE)
     first.run()
     made = [*_nine_alike(), chunk(1)]
-    second = Ingestion(folder=tmp_path / "2", model=model, chunks=made, changes=changes, store=first.store)
+    second = Ingestion(folder=tmp_path / "2", model=model, chunks=made, changes=ALIKE, store=first.store)
     summary = second.run()
     assert (summary["failed"], summary["deduplicated"], summary["rows"]) == (1, 9, 1)
 
@@ -155,14 +144,6 @@ def test_rows_of_this_backend_of_its_stand_in_and_of_chunks_that_bring_codes_are
 
 
 # Rows that others write
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'shared.db'}"
-    made: str = request.getfixturevalue("postgres").new_database()
-    return made
 
 
 def _others(store: RowStore, numbers: Iterator[int], *, rows: int) -> None:

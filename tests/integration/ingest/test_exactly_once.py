@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 import pytest
 
@@ -25,14 +24,6 @@ def _assert_each_row_is_there_once(uri: str, run: str) -> None:
     assert sum(one.inserted for one in ledger) == ROWS
     assert len({(one.shard, one.block) for one in ledger}) == len(ledger) == ROWS // BLOCK
     store.close()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'rows.db'}"
-    made: str = request.getfixturevalue("postgres").new_database()
-    return made
 
 
 @pytest.mark.slow

@@ -45,14 +45,6 @@ def embedder() -> Iterator[Embedder]:
     opened.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'rows.db'}"
-    made: str = request.getfixturevalue("postgres").new_database()
-    return made
-
-
 def _rows(embedder: Embedder) -> list[Row]:
     return [
         row(number, source_chunk=text, concept_vec=vector, embed_model=embedder.name)

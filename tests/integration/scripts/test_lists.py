@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.cli import Finished
-
-from .test_local_suite import SuiteFolder, statuses, suite
+from tests.support.suite_folder import SuiteFolder, statuses, suite
 
 DRY = ("--set", "engine.scripts.dryRun=true")
 WAY_OUT = "to run this tree use another metadata.name or remove records/"

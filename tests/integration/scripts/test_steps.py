@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,69 +11,8 @@ import pytest
 
 from shardwise_api.wire import MAX_TERMINATION_MESSAGE_BYTES, ExitCode, RunResult, Step, WorkedResult, WorkerEnd
 from tests.support import suites
-from tests.support.worker import Ended, Pods, terminate
-
-WITH_CHILD = """\
-import pathlib, subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-new = pathlib.Path(__file__).with_suffix(".new")
-new.write_text(str(child.pid))
-new.replace(new.with_suffix(".ready"))
-child.wait()
-"""
-
-
-@dataclass(kw_only=True)
-class SuitePods(Pods):
-    """A suite's pods, with its tree and its output."""
-
-    @property
-    def tree(self) -> Path:
-        return self.folder / "tree"
-
-    @property
-    def output(self) -> Path:
-        return self.folder / "output"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.manifest["spec"]["engine"]["scripts"]
-        return found
-
-    def index(self, id: str) -> int:
-        """Return the index that a script was frozen at."""
-        (frozen,) = self.output.glob("records/*/suite.json")
-        ids: list[str] = [job["id"] for job in json.loads(frozen.read_text())["suite"]["jobs"]]
-        return ids.index(id)
-
-    def work(self, id: str) -> Ended:
-        """Run a script once."""
-        return self.run(Step.WORK, shard=self.index(id))
-
-    def finalize(self, worked: WorkedResult | None = None) -> RunResult:
-        """Run the last step."""
-        ended = self.run(Step.FINALIZE, worked=worked)
-        assert ended.code == 0, ended
-        return RunResult.model_validate_json(ended.message)
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The one summary that there is."""
-        (path,) = self.output.glob("summaries/training_summary_*.json")
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
-
-    def said_of(self, id: str) -> dict[str, Any]:
-        """Return what the summary says of a script."""
-        found: dict[str, Any] = next(job for job in self.summary["jobs"] if job["id"] == id)
-        return found
-
-    def log_of(self, id: str) -> str:
-        """Return the log that the summary names."""
-        said = self.said_of(id)
-        content: bytes = (self.output / said["log_path"]).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == said["log_sha256"]
-        return content.decode()
+from tests.support.suite_pods import SuitePods, prepared
+from tests.support.worker import terminate
 
 
 @pytest.fixture
@@ -91,14 +28,6 @@ def suite(tmp_path: Path) -> SuitePods:
     }
     (tmp_path / "tree").mkdir()
     return SuitePods(folder=tmp_path, manifest=manifest, environment={"SHARDWISE_NODE": "node7"})
-
-
-def prepared(suite: SuitePods, *names: str) -> SuitePods:
-    """Plant scripts and have them found."""
-    suites.plant(suite.tree, *names)
-    ended = suite.prepare()
-    assert ended.code == 0, ended
-    return suite
 
 
 class TestThePrepareStep:
@@ -338,14 +267,10 @@ class TestAWorker:
         assert suite.work("train_ok").code == 0
         assert suite.said_of("train_ok")["attempts"] == 1
 
-    @pytest.mark.parametrize("name", ["waiting", "with_child", "ignores_sigterm"])
+    @pytest.mark.parametrize("name", ["waiting", "waits_for_child", "ignores_sigterm"])
     def test_stops_a_script_that_goes_on_beyond_its_grace(self, suite: SuitePods, name: str) -> None:
         suite.settings["graceSeconds"] = 0
-        if name == "with_child":
-            (suite.tree / "train_with_child.py").write_text(WITH_CHILD)
-            prepared(suite)
-        else:
-            prepared(suite, name)
+        prepared(suite, name)
         process = suite.start(Step.WORK)
         pid = suites.wait_ready(suite.tree, name)
         terminate(process)
