@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -220,6 +221,16 @@ class TestScript:
             1,
             "done",
         )
+
+    @pytest.mark.parametrize("body", ["", '{"prompt": "a'])
+    def test_who_leaves_before_the_question_is_there_has_asked_nothing(self, llm: OllamaProcess, body: str) -> None:
+        where = httpx.URL(llm.url)
+        with socket.create_connection((where.host, where.port)) as leaving:
+            head = "POST /api/generate HTTP/1.1\r\nHost: ollama\r\nContent-Length: 100\r\n\r\n"
+            leaving.sendall(f"{head}{body}".encode())
+            llm.wait(connections=1)
+        counters = llm.wait(connections=0)
+        assert (counters["calls"], counters["in_flight"], llm.calls()) == (0, 0, [])
 
 
 def test_an_answer_takes_the_time_it_is_told_to(http: httpx.Client, llm: OllamaProcess) -> None:

@@ -46,7 +46,7 @@ class Fault:
 
 @dataclass(kw_only=True)
 class Call:
-    """A line of the log."""
+    """A line of the log: a request that came whole."""
 
     number: int
     path: str
@@ -58,7 +58,7 @@ class Call:
     in_flight: int
     """Calls the server had at this moment, this one included."""
     at: float = field(default_factory=time.time)
-    """When it came, in seconds since 1970."""
+    """When all of it was there, in seconds since 1970."""
     fault: str | None = None
     outcome: str = "open"
     """done, an HTTP status, dropped, cut, abandoned (the client left); open while it lasts."""

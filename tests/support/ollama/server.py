@@ -82,6 +82,8 @@ class Ollama:
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         if request.transport is not None:
             self._transports.add(request.transport)
+        # Who leaves before the question is here has asked nothing: no call, and no line in the log.
+        content = await request.read()
         self.board.count(calls=1, in_flight=1)
         call = Call(
             number=self.board.counters.calls,
@@ -94,7 +96,7 @@ class Ollama:
         )
         self.board.calls.append(call)
         try:
-            return await self._answered(request, call)
+            return await self._answered(request, call, content)
         except Problem as problem:
             call.outcome = str(problem.status)
             return web.json_response({"error": str(problem)}, status=problem.status)
@@ -105,9 +107,9 @@ class Ollama:
             ended = call.outcome if call.outcome in ("done", "abandoned") else "failed"
             self.board.count(in_flight=-1, **{ended: 1})
 
-    async def _answered(self, request: web.Request, call: Call) -> web.StreamResponse:
+    async def _answered(self, request: web.Request, call: Call, content: bytes) -> web.StreamResponse:
         began = time.monotonic_ns()
-        asked = _parsed(await request.read())
+        asked = _parsed(content)
         call.stream = asked.get("stream", True) is not False
         options = asked.get("options") or {}
         call.seed = options.get("seed")
