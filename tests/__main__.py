@@ -28,8 +28,8 @@ def main(arguments: Sequence[str]) -> int:
         for half in halves.values():
             half.send_signal(number)
 
-    # Before they start: started in the background, they would inherit that SIGINT is ignored, and test it in vain.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Before they start: from the background, or from nohup, they would inherit what is ignored, and test it in vain.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     with tempfile.TemporaryFile("w+") as said:
         for name, options in _HALVES.items():

@@ -1,13 +1,18 @@
-"""Real servers that tests share: one of each per test run."""
+"""Real servers that tests share, one of each per test run; and no generated example is judged by its time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import mongo_server
 from tests.support.require import missing
+
+# A busy machine is no finding.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

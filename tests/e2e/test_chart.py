@@ -296,6 +296,8 @@ def test_helm_test_sees_whether_the_kinds_are_served_and_the_operator_is_ready(
         # An account without any rights, as the chart makes it.
         corner.kubectl("create", "serviceaccount", "test")
         (tmp_path / "token").write_text(corner.kubectl("create", "token", "test"), encoding="utf-8")
+        made = ("get", "configmap", "kube-root-ca.crt", "--ignore-not-found", "--output=name")
+        eventually(lambda: corner.kubectl(*made), what="its namespace has the authority's certificate")
         authority = corner.get("configmap", "kube-root-ca.crt")["data"]["ca.crt"]
         (tmp_path / "ca.crt").write_text(authority, encoding="utf-8")
         result = subprocess.run(

@@ -37,7 +37,7 @@ def pods(cluster: Cluster, nodes: list[str]) -> Iterator[Cluster]:
     with cluster.own_namespace("pods") as corner:
         for node in nodes:
             corner.apply(_web_server(node), _service(node))
-        corner.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+        corner.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
         yield corner
 
 
@@ -102,7 +102,7 @@ def test_an_image_of_ours_runs_once_loaded(own_cluster: Cluster, nodes: list[str
         for node in nodes:
             container = {"name": "loaded", "image": tag, "imagePullPolicy": "Never"}
             corner.apply(_pod(f"loaded-{node}", nodeName=node, restartPolicy="Never", containers=[container]))
-            corner.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/loaded-{node}", "--timeout=30s")
+            corner.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/loaded-{node}", "--timeout=120s")
         said = [corner.kubectl("logs", f"loaded-{node}") for node in nodes]
 
     assert said == ["loaded\n"] * len(nodes)
@@ -111,7 +111,7 @@ def test_an_image_of_ours_runs_once_loaded(own_cluster: Cluster, nodes: list[str
 def test_an_indexed_job_completes_over_both_nodes(cluster: Cluster, nodes: list[str]) -> None:
     with cluster.own_namespace("job") as corner:
         corner.apply(_indexed_job(4))
-        corner.kubectl("wait", "--for=condition=Complete", "job/indexed", "--timeout=60s")
+        corner.kubectl("wait", "--for=condition=Complete", "job/indexed", "--timeout=120s")
 
         status = corner.get("job", "indexed")["status"]
         ran = corner.get("pods")["items"]

@@ -77,11 +77,11 @@ def test_the_example_has_each_chunk_once_and_asks_no_answered_question_again_whi
     with workspace.volume("chunks"):
         manifest = _apply_example(workspace, servers, worker=images["worker"])
         run = Submitted(cluster=workspace.cluster, name="pydocs", kind="IngestRun")
-        # So quick that a worker gets somewhere in the seconds that it is given.
-        servers.llm.settings(latency_ms=200)
+        # So quick that a worker gets somewhere in the seconds that it is given, and so slow that it is found at work.
+        servers.llm.settings(latency_ms=300)
         run.patch({"suspend": False})
         run.until(lambda status: _metric(status, "tmdSeconds"), what="it shows where its time goes")
-        with deleting(run, graces=(30, 0), per_shard=3) as deletions:
+        with deleting(run, graces=(30, 0), per_shard=3, at_once=2) as deletions:
             status = run.complete(seconds=800)
         again = _again(workspace, manifest)
         index: Any = faiss.read_index(str(workspace.folder / "chunks" / "results" / "index.faiss"))
@@ -167,7 +167,7 @@ def _apply_example(workspace: Workspace, servers: TrialStack, *, worker: str) ->
     text = text.replace("http://ollama.shardwise-stack.svc:11434", servers.llm_url)
     objects = list(yaml.safe_load_all(text))
     cluster.apply(*objects)
-    cluster.kubectl("wait", "--for=condition=Ready", "pod/chunks-loader", "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/chunks-loader", "--timeout=120s")
     given = REQUEST.read_text(encoding="utf-8")
     cluster.kubectl("exec", "--stdin", "chunks-loader", "--", "tee", "/data/request.json", given=given)
     manifest: dict[str, Any] = objects[-1]

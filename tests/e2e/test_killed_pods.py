@@ -19,14 +19,16 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 SAMPLES = 1200
 LONG = 3000
 """Samples for as long as three restarts take."""
-CURRENT_WITHIN_SECONDS = 10.0
+CURRENT_WITHIN_SECONDS = 60.0
+"""Ten on a machine at rest, most of it the Lease of who was killed; here pods may come up late, and report later."""
 
 
 @pytest.mark.parametrize("transport", ["Direct", "Rest"])
 def test_a_worker_deleted_every_three_seconds_changes_nothing(workspace: Workspace, transport: str) -> None:
     run = workspace.submit(f"chaos-{transport.lower()}", samples=SAMPLES, transport=transport, retry={"perShard": 20})
 
-    with deleting(run, at_once=2) as deleted:
+    # A shard that is hit again and again waits twice as long each time.
+    with deleting(run, at_once=2, per_shard=5) as deleted:
         status = run.complete(seconds=800)
 
     assert status.result is not None

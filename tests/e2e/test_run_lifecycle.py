@@ -27,7 +27,7 @@ def test_a_run_suspended_half_way_goes_on_where_it_was(workspace: Workspace) -> 
 
     run.patch({"suspend": True})
     paused = run.until(lambda status: status.phase is Phase.SUSPENDED, seconds=30, what="suspended")
-    eventually(lambda: not _running(run.pods()), seconds=60, what="its workers have left")
+    eventually(lambda: not _running(run.pods()), seconds=120, what="its workers have left")
     done = run.status.items.done
     run.patch({"suspend": False})
     status = run.complete()
@@ -67,15 +67,15 @@ def test_a_run_past_its_deadline_fails_and_its_workers_are_stopped(workspace: Wo
     failed = status.condition(ConditionType.FAILED)
     assert failed is not None, told(status)
     assert failed.reason == "DeadlineExceeded"
-    eventually(lambda: not _running(run.pods()), seconds=60, what="its workers have left")
+    eventually(lambda: not _running(run.pods()), seconds=120, what="its workers have left")
 
 
 def test_a_run_whose_workers_never_start_fails_at_its_start_deadline(workspace: Workspace) -> None:
-    manifest = workspace.manifest("nowhere", startDeadlineSeconds=8)
+    manifest = workspace.manifest("nowhere", startDeadlineSeconds=30)
     manifest["spec"]["worker"]["nodeSelector"] = {"no-such-label": "here"}
     run = workspace.apply(manifest)
 
-    status = run.finish(seconds=60)
+    status = run.finish(seconds=120)
 
     failed = status.condition(ConditionType.FAILED)
     assert failed is not None
@@ -117,14 +117,16 @@ def _left(workspace: Workspace, name: str) -> list[str]:
 
 
 def test_a_step_whose_result_went_with_its_pod_is_done_again(workspace: Workspace, shardwise: Installed) -> None:
+    # The operator is to be gone before prepare ends, so its pod is not let in before that.
+    workspace.cluster.kubectl("create", "quota", "hold", "--hard=pods=0")
     run = workspace.submit("forgotten", samples=20)
-    eventually(lambda: run.pods("shardwise.dev/step=prepare"), seconds=30, what="prepare has begun")
+    eventually(lambda: workspace.cluster.get("jobs")["items"], what="prepare is asked for")
 
     with shardwise.stopped():
-        eventually(lambda: _completed(workspace, "forgotten-prepare"), seconds=60, what="prepare has ended")
-        first = run.pods("shardwise.dev/step=prepare")[0]["metadata"]
-        if "shardwise.dev/termination-message" not in str(workspace.cluster.get("job", "forgotten-prepare")):
-            workspace.cluster.kubectl("delete", "pod", first["name"], "--grace-period=0", "--force")
+        workspace.cluster.kubectl("delete", "quota", "hold")
+        eventually(lambda: _completed(workspace, "forgotten-prepare"), seconds=240, what="prepare has ended")
+        (first,) = run.pods("shardwise.dev/step=prepare")
+        workspace.cluster.kubectl("delete", "pod", first["metadata"]["name"], "--grace-period=0", "--force")
     status = run.complete()
 
     assert status.result is not None

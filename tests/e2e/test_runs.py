@@ -47,7 +47,7 @@ def test_the_example_through_a_kato_server_has_the_digest_of_one_process(
     text = text.replace("http://shardwise-kato.shardwise.svc:8000", shardwise.kato)
     with workspace.volume("pydocs"):
         cluster.apply(*yaml.safe_load_all(text))
-        cluster.kubectl("wait", "--for=condition=Ready", "pod/pydocs-loader", "--timeout=60s")
+        cluster.kubectl("wait", "--for=condition=Ready", "pod/pydocs-loader", "--timeout=120s")
         corpus = expected.CORPUS.read_text(encoding="utf-8")
         cluster.kubectl("exec", "--stdin", "pydocs-loader", "--", "tee", "/data/pydocs.jsonl", given=corpus)
         run = Submitted(cluster=cluster, name="pydocs")
@@ -62,7 +62,8 @@ def test_the_example_through_a_kato_server_has_the_digest_of_one_process(
 
 
 def test_kubectl_get_shows_how_a_run_is_doing(workspace: Workspace) -> None:
-    run = workspace.submit("shown", samples=200)
+    # One shard after the other: after the first one's end most is still to do.
+    run = workspace.submit("shown", samples=200, sharding={"shards": 4, "parallelism": 1})
     run.until(lambda status: status.progress.percent and not status.finished, what="progress while it works")
 
     header, row = workspace.cluster.kubectl("get", "trun").splitlines()

@@ -88,12 +88,12 @@ def test_a_training_goes_on_after_a_pause_and_with_another_number_of_ranks(works
 
 
 def test_a_rank_that_finds_no_place_is_named(workspace: Workspace) -> None:
-    manifest = workspace.manifest("crowded", sharding={"shards": 3}, startDeadlineSeconds=25)
+    manifest = workspace.manifest("crowded", sharding={"shards": 3}, startDeadlineSeconds=90)
     manifest["spec"]["engine"] = {"difflogic": LIFE}
     manifest["spec"]["worker"]["resources"] = {"requests": {"cpu": f"{_more_than_half_a_node(workspace)}m"}}
     run = workspace.apply(manifest)
 
-    status = run.finish(seconds=120)
+    status = run.finish(seconds=240)
 
     failed = status.condition(ConditionType.FAILED)
     assert failed is not None, told(status)

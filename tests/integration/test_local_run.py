@@ -186,13 +186,16 @@ def test_a_killed_runner_takes_its_workers_along_and_resume_goes_on(
     workers = at_work(process)
     process.kill()
     finish(process)
-    until(lambda: not any(worker.is_running() for worker in workers))
+    until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
     assert folder.run("--resume").status["result"]["digest"] == digest_of(3000)
 
 
 def test_two_runners_do_not_share_a_work_directory(long: tuple[Folder, subprocess.Popen[str]]) -> None:
     folder, process = long
+    # It can't end before the second one has begun.
+    process.send_signal(signal.SIGSTOP)
     second = folder.run("--resume")
+    process.send_signal(signal.SIGCONT)
     assert second.code == 1
     assert "another `shardwise run` works" in second.err
     process.send_signal(signal.SIGINT)

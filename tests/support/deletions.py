@@ -52,11 +52,14 @@ def deleting(
             if pods:
                 victim = chance.choice(sorted(pods))
                 grace = graces[len(deleted) % len(graces)]
-                deleted.append(Deletion(pod=victim, shard=pods[victim], at=time.time()))
+                this = Deletion(pod=victim, shard=pods[victim], at=time.time())
                 force = () if grace else ("--force",)
-                run.cluster.kubectl(
+                done = run.cluster.try_kubectl(
                     "delete", "pod", victim, "--wait=false", "--ignore-not-found", f"--grace-period={grace}", *force
                 )
+                # One that could not be asked for is no deletion; the next one comes.
+                if done.returncode == 0:
+                    deleted.append(this)
 
     thread = threading.Thread(target=work, name="chaos")
     thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 import uuid
@@ -18,6 +19,9 @@ import yaml
 # A cluster that isn't ours gets its images elsewhere.
 BUSYBOX = os.environ.get("SHARDWISE_TEST_IMAGE", "shardwise.test/busybox:1")
 _POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 30
+_NO_ANSWER = re.compile(r"etcdserver: |handshake timeout|connection refused|connection lost|i/o timeout|EOF")
+"""What kubectl says when there was no answer, as a busy server gives now and then; any answer counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +48,15 @@ class Cluster:
         return result.stdout
 
     def get(self, *arguments: str) -> Any:
-        """Return an object or a list as the API server tells it."""
-        return json.loads(self.kubectl("get", *arguments, "--output=json"))
+        """Return an object or a list as the API server tells it, which may be busy for a while."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            result = self.try_kubectl("get", *arguments, "--output=json")
+            if result.returncode == 0:
+                return json.loads(result.stdout)
+            passing = _NO_ANSWER.search(result.stderr) is not None and time.monotonic() < end
+            assert passing, f"kubectl get {' '.join(arguments)}: {result.stderr or result.stdout}"
+            time.sleep(_POLL_SECONDS)
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply objects, server-side."""

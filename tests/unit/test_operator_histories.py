@@ -172,7 +172,7 @@ class History(TroubledWorld):
 
 
 # A history is not made shorter than it was found: that takes minutes, and the seed tells it all.
-@settings(max_examples=25, deadline=None, phases=[Doing.explicit, Doing.generate])
+@settings(max_examples=25, phases=[Doing.explicit, Doing.generate])
 @given(
     scenario=st.builds(
         Scenario,

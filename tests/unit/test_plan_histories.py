@@ -260,7 +260,7 @@ SCENARIOS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scenario=SCENARIOS, seed=st.integers(0, 2**32), troubles=st.integers(0, 60))
 def test_every_history_of_a_run_comes_to_the_same_end(scenario: Scenario, seed: int, troubles: int) -> None:
     history = History(scenario, Random(seed))

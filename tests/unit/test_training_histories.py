@@ -266,7 +266,7 @@ class Seeds(_Training):
 
 
 # A history is not made shorter than it was found: that takes minutes, and the seed tells it all.
-@settings(max_examples=25, deadline=None, phases=[Doing.explicit, Doing.generate])
+@settings(max_examples=25, phases=[Doing.explicit, Doing.generate])
 @given(ranks=st.integers(1, MOST_RANKS), seed=st.integers(0, 2**32), steps=st.integers(0, 60))
 # The number of ranks grows just as the last one ends.
 @example(ranks=2, seed=297317, steps=50)
@@ -281,7 +281,7 @@ def test_ranks_come_to_their_end_however_often_they_are_lost_or_changed(ranks: i
         in_virtual_time(story())
 
 
-@settings(max_examples=20, deadline=None, phases=[Doing.explicit, Doing.generate])
+@settings(max_examples=20, phases=[Doing.explicit, Doing.generate])
 @given(
     fates=st.lists(st.sampled_from(["solved", "late", "never", "never", "fails"]), min_size=1, max_size=5),
     stop_on_first=st.booleans(),

@@ -44,7 +44,13 @@ def prepared(llm: OllamaProcess, folder: Path, *, store: str = "") -> Ingestion:
         chunks=chunks(CHUNKS),
         url=llm.url,
         store=store,
-        changes=(f"spec.sharding.shards={SHARDS}", f"spec.blockSize={BLOCK}", f"spec.workers={WORKERS}"),
+        changes=(
+            f"spec.sharding.shards={SHARDS}",
+            f"spec.blockSize={BLOCK}",
+            f"spec.workers={WORKERS}",
+            # The test holds answers for as long as its blows take: none may be asked for again.
+            "spec.tmd.timeoutSeconds=600",
+        ),
     )
     assert made.prepare().code == 0
     llm.reset()

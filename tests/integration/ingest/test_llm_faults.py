@@ -39,7 +39,7 @@ PASSING = (
 def test_every_fault_that_passes_leaves_no_trace(model: Path, llm: OllamaProcess, tmp_path: Path) -> None:
     assert {fault.kind for fault in PASSING} == set(get_args(Kind))
     made = chunks(len(PASSING) + 4)
-    run = Ingestion(folder=tmp_path, model=model, chunks=made, url=llm.url, changes=("spec.tmd.timeoutSeconds=1",))
+    run = Ingestion(folder=tmp_path, model=model, chunks=made, url=llm.url, changes=("spec.tmd.timeoutSeconds=5",))
     assert run.prepare().code == 0
     # One for each chunk, in whatever order those come.
     for number, fault in enumerate(PASSING):

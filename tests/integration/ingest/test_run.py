@@ -15,6 +15,7 @@ from shardwise_jobs.engines.ingest.index import INDEX_FILE, MANIFEST_FILE
 from shardwise_jobs.engines.ingest.stores import Counts, open_store
 from tests.support import tiny_model
 from tests.support.ingestion import Ingestion, chunk, chunks, digest_of
+from tests.support.kube import eventually
 from tests.support.ollama.process import OllamaProcess
 from tests.support.ollama.script import Fault
 from tests.support.postgres_server import PostgresServer
@@ -276,7 +277,7 @@ def test_sigterm_ends_between_blocks_and_another_pod_goes_on(
     llm.settings(hold=False)
     llm.release()
     llm.wait(in_flight=0, connections=0)
-    assert _connections(postgres, uri) == 0
+    eventually(lambda: _connections(postgres, uri) == 0, what="its connections are closed")
     assert run.run()["digest"] == digest_of(chunks(40))
 
 
@@ -315,7 +316,7 @@ def test_a_block_whose_answers_do_not_come_is_given_up_after_sigterm(
     assert "stopped within a block" in ended.failure.message
     assert run.blocks() == set()
     assert llm.wait(in_flight=0, connections=0)["abandoned"] == 4
-    assert _connections(postgres, uri) == 0
+    eventually(lambda: _connections(postgres, uri) == 0, what="its connections are closed")
 
 
 def _connections(postgres: PostgresServer, uri: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sqlite3
+import statistics
 import subprocess
 import time
 from collections.abc import Iterator
@@ -255,7 +256,7 @@ def test_an_unreachable_store_is_named_by_health_and_costs_only_the_calls_that_n
 def test_a_store_that_accepts_and_never_answers_does_not_keep_health_waiting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"mongodb://127.0.0.1:{silent.getsockname()[1]}"
-        with own_server(uri, REQUEST_TIMEOUT="3") as (_, wire), ThreadPoolExecutor(4) as pool:
+        with own_server(uri, REQUEST_TIMEOUT="10") as (_, wire), ThreadPoolExecutor(4) as pool:
             sessions = [wire.session(process_predictions=False) for _ in range(4)]
             for session in sessions:
                 wire.sequence(session, events("a", "b"))
@@ -327,10 +328,12 @@ def test_an_idle_connection_is_dropped_after_five_seconds(server: KatoServer) ->
 def test_small_answers_are_not_held_back_for_a_delayed_acknowledgement(wire: Wire) -> None:
     # Nagle's algorithm would add 40 ms to each of them.
     session = wire.session()
-    begin = time.monotonic()
+    seconds = []
     for _ in range(50):
+        begin = time.monotonic()
         wire.get(session, "stm")
-    assert time.monotonic() - begin < 50 * 0.03
+        seconds.append(time.monotonic() - begin)
+    assert statistics.median(seconds) < 0.03
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

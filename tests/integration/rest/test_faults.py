@@ -39,7 +39,7 @@ def test_whatever_happens_on_the_line_our_server_counts_once(
     ours: Served, new_work: Callable[[Served], Work], fault: Fault
 ) -> None:
     work = new_work(ours)
-    with flaky_proxy(ours.url) as proxy, work.open(proxy.url, batch=10, timeout=1) as transport:
+    with flaky_proxy(ours.url) as proxy, work.open(proxy.url, batch=10, timeout=5) as transport:
         proxy.lose(LEARN, fault, times=2)
         row = transport.commit(block(0))
         assert transport.statistics["retries"] >= 2

@@ -19,6 +19,7 @@ import yaml
 from tests.support import suites
 from tests.support.cli import Finished, Folder, finish
 from tests.support.expected import CORPUS
+from tests.support.kube import eventually
 from tests.support.suite_folder import SuiteFolder, statuses, suite
 
 EXAMPLES = CORPUS.parents[1]
@@ -42,6 +43,7 @@ def waiting(tmp_path: Path) -> Iterator[tuple[SuiteFolder, subprocess.Popen[str]
     folder = suite(tmp_path, "no_options", "waiting", maxWorkers=2, graceSeconds=1)
     process = folder.start()
     suites.wait_ready(folder.tree, "waiting")
+    eventually(lambda: {job["id"]: job["status"] for job in folder.summary["jobs"]}["train_no_options"] == "SUCCESS")
     yield folder, process
     if process.poll() is None:
         process.kill()

@@ -62,7 +62,7 @@ def test_the_game_of_life_is_right_in_all_512_cases_by_what_its_text_says() -> N
 
 
 @given(seed=st.integers(0, 2**32), channels=st.integers(1, 4), passing=st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_circuit_does_the_same_pruned(seed: int, channels: int, passing: float) -> None:
     random = np.random.default_rng(seed)
     widths = (10, 8, 4, 2, 1) if channels == 1 else (10, 8, 4, channels)

@@ -68,7 +68,7 @@ def test_more_samples_in_flight_than_there_are_change_no_bit(tmp_path: Path) -> 
     assert marks(trained(of, folder=tmp_path, world=Alone())) == expected("life")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     kind=st.sampled_from(sorted(OF)),
     interruptions=st.lists(

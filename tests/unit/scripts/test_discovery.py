@@ -43,7 +43,7 @@ def test_python_files_that_begin_with_train_are_found_in_the_order_of_their_path
     assert names(tmp_path) == ["a/b/train_y.py", "a/train_z.py", "train_a.py", "train_b.py"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     paths=st.lists(
         st.tuples(
