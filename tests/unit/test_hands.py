@@ -314,3 +314,38 @@ def test_who_does_not_lead_does_nothing() -> None:
     with pytest.raises(NotLeading):
         bench.ensure(jobs=[])
     assert bench.writes() == []
+
+
+class TestADeletedJob:
+    def test_is_gone_at_once_whatever_the_watch_shows(self) -> None:
+        bench = Bench(QUEUE)
+        bench.ensure()
+        bench.act(StopJob(step=Step.WORK))
+        assert bench.cache.jobs(bench.run.metadata.uid or "") == []
+
+    def test_that_somebody_else_had_deleted_is_too(self) -> None:
+        bench = Bench(QUEUE)
+        bench.ensure()
+        bench.api.remove(PATH)
+        bench.act(StopJob(step=Step.WORK))
+        assert bench.cache.jobs(bench.run.metadata.uid or "") == []
+
+    def test_that_is_another_by_now_is_left_alone(self) -> None:
+        bench = Bench(QUEUE)
+        bench.ensure()
+        before = bench.cache.jobs(bench.run.metadata.uid or "")
+        bench.api.remove(PATH)
+        bench.ensure(jobs=[])
+        bench.act(StopJob(step=Step.WORK), jobs=before)
+        assert bench.api.body("Job", "words") is not None
+
+    def test_that_a_finalizer_keeps_stays_until_it_is_shown_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        bench = Bench(QUEUE)
+        bench.ensure()
+
+        def kept(path: str, known: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+            return bench.api.put(path, {**known, "metadata": {**known["metadata"], "deletionTimestamp": "now"}})
+
+        monkeypatch.setattr(bench.api, "_delete", kept)
+        bench.act(StopJob(step=Step.WORK))
+        assert len(bench.cache.jobs(bench.run.metadata.uid or "")) == 1

@@ -79,13 +79,16 @@ class Api:
             headers={"Content-Type": "application/merge-patch+json"},
         )
 
-    async def delete(self, path: str, body: Document | None = None) -> None:
-        """Delete an object; `body` holds DeleteOptions. One that is gone already is no error."""
+    async def delete(self, path: str, body: Document | None = None) -> bool:
+        """Delete an object, and say whether it is gone: finalizers may keep it. `body` holds DeleteOptions."""
         try:
-            await self._call("DELETE", path, body=body)
+            answer = await self._call("DELETE", path, body=body)
         except ApiError as error:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
+            return True
+        # One that stays for a while is shown; of one that is gone only that it is.
+        return answer.get("kind") == "Status"
 
     async def _call(
         self,

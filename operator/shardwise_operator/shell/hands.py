@@ -71,7 +71,9 @@ class Hands:
     async def delete_job(self, run: Run, job: JobSeen, *, if_unchanged: bool = False) -> None:
         """Delete a Job with its pods; `if_unchanged`: only if it is still what was seen."""
         version = {"resourceVersion": job.version} if if_unchanged else {}
-        await self._delete(_job_path(run, job.name), {"uid": job.uid, **version})
+        if await self._delete(_job_path(run, job.name), {"uid": job.uid, **version}):
+            # The watch may be between two connections just now, and never tell.
+            self._cache.forget("Job", job.uid)
 
     async def _ensure(self, run: Run, action: EnsureJob, job: JobSeen | None) -> None:
         if job is None:
@@ -148,14 +150,15 @@ class Hands:
         path = object_path(kind=run.kind, namespace=run.metadata.namespace, name=run.metadata.name)
         await self._delete(path, {"uid": run.metadata.uid or ""})
 
-    async def _delete(self, path: str, preconditions: dict[str, str]) -> None:
+    async def _delete(self, path: str, preconditions: dict[str, str]) -> bool:
         self._fence()
         try:
-            await self._api.delete(path, {"propagationPolicy": "Background", "preconditions": preconditions})
+            return await self._api.delete(path, {"propagationPolicy": "Background", "preconditions": preconditions})
         except ApiError as error:
             # Another one has the name by now and this one is gone; or it has changed, and is looked at again.
             if error.status != _CONFLICT:
                 raise
+            return False
 
     def _fence(self) -> None:
         if not self._leading():
