@@ -25,6 +25,18 @@ def to_text(indexes: Iterable[int]) -> str:
     return ",".join(parts)
 
 
+def counted_in(text: str, positions: Iterable[int]) -> set[int]:
+    """Return the members of a set that have these places in its order, counted from 0.
+
+    Raises:
+        ValueError: the text is not a list of intervals, or has no such place.
+    """
+    members, wanted = sorted(from_text(text)), set(positions)
+    if any(not 0 <= position < len(members) for position in wanted):
+        raise ValueError(f"{text!r} has {len(members)} members, and no place {to_text(wanted)}")
+    return {members[position] for position in wanted}
+
+
 def from_text(text: str) -> set[int]:
     """Read what `to_text` or the Job controller wrote.
 

@@ -42,6 +42,24 @@ class ScriptJob(ApiModel):
     supports_batch: bool = True
 
 
+class PodOverride(ApiModel):
+    """Some scripts whose pods are another shape: what is given here takes the place of the worker's."""
+
+    ids: list[Word] = Field(min_length=1, max_length=50, description="Whose pods; ids or aliases, as in only.")
+    resources: KubernetesObject | None = Field(default=None, description="In place of worker.resources, as a whole.")
+    node_selector: dict[str, str] | None = Field(default=None, description="In place of worker.nodeSelector.")
+    tolerations: list[KubernetesObject] | None = Field(
+        default=None, max_length=20, description="In place of worker.tolerations."
+    )
+
+    rules: ClassVar = (
+        Rule(
+            expression="has(self.resources) || has(self.nodeSelector) || has(self.tolerations)",
+            message="changes nothing: give resources, nodeSelector or tolerations",
+        ),
+    )
+
+
 class ScriptsEngine(ApiModel):
     """Scripts of a tree, each run by a worker of its own with retries, a log and a record; a summary of all."""
 
@@ -110,6 +128,12 @@ class ScriptsEngine(ApiModel):
     dry_run: bool = Field(default=False, description="Nothing is run; the summary has the commands.")
     allow_partial_success: bool = Field(default=False, description="The run is Complete also when scripts failed.")
     interpreter: Word | None = Field(default=None, description="Absent: the worker's own Python.")
+    pod_overrides: list[PodOverride] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Resources and nodes of single scripts: a Job for each entry, and maxWorkers for all together. "
+        "Like worker, without effect on one machine.",
+    )
     base_output_dir: Word = Field(
         default="results", description="Folder of the scripts' results; a relative one is within output.uri."
     )

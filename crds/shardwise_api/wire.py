@@ -51,6 +51,8 @@ class Environment(StrEnum):
     """Path of the run document (JSON)."""
     STEP = "SHARDWISE_STEP"
     SHARD = "JOB_COMPLETION_INDEX"
+    SHARDS = "SHARDWISE_SHARDS"
+    """The shards of a Job that has a part of them, as interval text: the completion index counts in these."""
     OUTPUT = "SHARDWISE_OUTPUT"
     """Where artefacts go: an fsspec URI."""
     PROGRESS = "SHARDWISE_PROGRESS"
@@ -99,6 +101,9 @@ class PrepareResult(ApiModel):
     )
     input_fingerprint: str = Field(description="Identifies the input: another one is another run.")
     input_bytes: int | None = None
+    parts: list[str] = Field(
+        default_factory=list, description="Of a suite: the shards of each entry of podOverrides, as interval text."
+    )
     already_complete: bool = Field(default=False, description="The ledger holds every block of this run.")
     peer_token: str | None = Field(
         default=None, description="By which the workers of this run know each other, when they talk to each other."

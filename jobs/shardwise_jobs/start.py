@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from shardwise_api import indexes
 from shardwise_api.wire import Environment, RunDocument
 
 from .engine import Context
@@ -31,7 +32,11 @@ def configure_logging() -> None:
 
 def shard_of(environment: Mapping[str, str]) -> int:
     """Return the shard that this process works on."""
-    return int(environment.get(Environment.SHARD, "0"))
+    index, shards = int(environment.get(Environment.SHARD, "0")), environment.get(Environment.SHARDS)
+    if shards is None:
+        return index
+    (shard,) = indexes.counted_in(shards, [index])
+    return shard
 
 
 def open_context(environment: Mapping[str, str], *, stop: StopFlag) -> Context:

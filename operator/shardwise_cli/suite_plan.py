@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from shardwise_api import indexes
 from shardwise_api.runs import Run, suite_of
 from shardwise_api.wire import PrepareResult
 from shardwise_operator.core.suites import at_once
@@ -37,11 +38,18 @@ def print_suite(run: Run, prepared: PrepareResult, *, workdir: Path) -> None:
     jobs = prepared.details.get("jobs") or []
     if jobs:
         shown = Table(title="Scripts", title_justify="left")
-        for heading in ("id", "must succeed", "command"):
+        overrides = {index: number for number, text in enumerate(prepared.parts) for index in indexes.from_text(text)}
+        for heading in ("id", "must succeed", *(["pod on a cluster"] if overrides else []), "command"):
             shown.add_column(heading, overflow="fold")
-        for job in jobs:
+        for index, job in enumerate(jobs):
             must = "no" if job["optional"] else "yes"
-            shown.add_row(Text(str(job["id"])), must, Text(shlex.join(map(str, job["command"]))))
+            pod = f"podOverrides[{overrides[index]}]" if index in overrides else "worker"
+            shown.add_row(
+                Text(str(job["id"])),
+                must,
+                *([Text(pod)] if overrides else []),
+                Text(shlex.join(map(str, job["command"]))),
+            )
         console.print(shown)
     for warning in prepared.details.get("warnings") or []:
         click.echo(f"warning: {warning}", err=True)

@@ -110,6 +110,51 @@ def test_scripts_of_every_kind_come_to_what_they_come_to_here(workspace: Workspa
     assert any(event["reason"] == "ShardFailed" and "train_bad" in event["message"] for event in run.events())
 
 
+def test_scripts_with_pods_of_their_own_are_one_suite_with_one_limit(workspace: Workspace, tmp_path: Path) -> None:
+    names = ("bad", "noisy", "ok", "slow", "takes_memory")
+    planted(workspace, "shaped", *names)
+    roomy = {"limits": {"memory": str(2 * LIMIT)}}
+    overrides = [
+        {"ids": ["train_noisy", "train_slow"], "nodeSelector": {"kubernetes.io/hostname": "node1"}},
+        {"ids": ["train_ok"], "resources": roomy, "nodeSelector": {"kubernetes.io/hostname": "node0"}},
+    ]
+    options = {"retries": 1, "epochs": 2, "maxWorkers": 2}
+    run = workspace.apply(suite(workspace, "shaped", podOverrides=overrides, **options))
+    with memory_cgroup(limit_bytes=2 * LIMIT) as within:
+        alike = here(suites.plant(tmp_path / "tree", *names), "--retries", "1", "--epochs", "2", within=within)
+
+    status = run.finish(seconds=600)
+
+    found = summary(workspace, "shaped")
+    assert _outcomes(found) == _outcomes(alike)
+    assert status.result is not None
+    assert status.result.digest == found["digest"] == alike["digest"]
+    assert status.suite is not None
+    assert [job.attempts for job in status.suite.jobs] == [job["attempts"] for job in alike["jobs"]]
+    assert _outcomes(found)["train_takes_memory"] == ("FAILED", 137, "OOMKilled")
+    nodes = {job["id"]: {attempt["node"] for attempt in job["attempts_detail"]} for job in found["jobs"]}
+    assert nodes["train_noisy"] == nodes["train_slow"] == {"node1"}
+    assert nodes["train_ok"] == {"node0"}
+    jobs = {
+        job["metadata"]["name"]: job["spec"]["template"]["spec"]["containers"][0]["resources"]
+        for job in workspace.cluster.get("jobs", "--selector=shardwise.dev/step=work")["items"]
+    }
+    own = {"limits": {"memory": str(LIMIT)}}
+    assert jobs == {"shaped": own, "shaped-work-1": own, "shaped-work-2": roomy}
+    assert _most_at_once(found) <= 2
+
+
+def _most_at_once(found: dict[str, Any]) -> int:
+    """Return how many attempts there were at most at one moment; of one that was killed the end is unknown."""
+    times: list[tuple[str, str]] = [
+        (attempt["start_time"], attempt["end_time"])
+        for job in found["jobs"]
+        for attempt in job["attempts_detail"]
+        if attempt["end_time"]
+    ]
+    return max(sum(start <= moment < end for start, end in times) for moment, _ in times)
+
+
 def _outcomes(found: dict[str, Any]) -> dict[str, tuple[str, int | None, str | None]]:
     return {job["id"]: (job["status"], job["exit_code"], job["reason"]) for job in found["jobs"]}
 
@@ -176,18 +221,28 @@ def _worker_of(pod: dict[str, Any]) -> psutil.Process:
     raise AssertionError(f"{pod['metadata']['name']} has no worker here")
 
 
+_FAILS_WHEN_LET_GO = f"""\
+import pathlib, time
+pathlib.Path("{DATA}/edited.ready").touch()
+while not pathlib.Path("{DATA}/edited.go").exists():
+    time.sleep(0.05)
+raise SystemExit(3)
+"""
+
+
 def test_scripts_that_change_meanwhile_never_change_places(workspace: Workspace) -> None:
     manifest = suite(workspace, "edited", retries=1, maxWorkers=1, source="/scripts")
     worker = manifest["spec"]["worker"]
     worker["volumes"] = [*worker["volumes"], {"name": "scripts", "configMap": {"name": "edited-scripts"}}]
     worker["volumeMounts"] = [*worker["volumeMounts"], {"name": "scripts", "mountPath": "/scripts", "readOnly": True}]
-    workspace.cluster.apply(_scripts({"train_b.py": "print('b')", "train_c.py": "raise SystemExit(3)"}))
+    workspace.cluster.apply(_scripts({"train_b.py": "print('b')", "train_c.py": _FAILS_WHEN_LET_GO}))
     run = workspace.apply(manifest)
-    run.until(lambda status: bool(status.failures), seconds=120, what="the second one has failed")
+    eventually((workspace.folder / "edited.ready").exists, seconds=120, what="the second one is at work")
 
-    # In front of both, and the one that is tried again is another by now.
+    # In front of both, and the one that is tried again is another by then.
     after = {"train_a.py": "print('a')", "train_b.py": "print('b')", "train_c.py": "print('mended')"}
     workspace.cluster.apply(_scripts(after))
+    (workspace.folder / "edited.go").touch()
     status = run.complete(seconds=240)
 
     found = summary(workspace, "edited")

@@ -139,6 +139,7 @@ class FakeJobs:
                     "name": name,
                     "namespace": metadata["namespace"],
                     "labels": {**template["labels"], INDEX_ANNOTATION: str(index)},
+                    "annotations": dict(template.get("annotations", {})),
                     "ownerReferences": [{"kind": "Job", "name": metadata["name"], "uid": metadata["uid"]}],
                 },
                 "status": {"phase": "Pending"},

@@ -17,12 +17,11 @@ import httpx
 import yaml
 
 from shardwise_api.runs import TrainingRun
-from shardwise_api.wire import PrepareResult, Step
+from shardwise_api.wire import Step
 from shardwise_operator.children import ChildSettings
 from shardwise_operator.children.job import job
 from shardwise_operator.children.names import Labels
-from shardwise_operator.core.actions import EnsureJob
-from shardwise_operator.core.plan import run_document
+from shardwise_operator.children.parts import Part
 from tests.cluster.errors import ClusterError
 from tests.cluster.fake_nodes import FakeNodes, free_ports
 from tests.support.leash import leashed
@@ -111,9 +110,9 @@ def manifest(name: str, *, shards: int, work_for: str = "0s") -> Document:
 def bare_job(name: str, *, shards: int) -> Document:
     """Return the Job that the operator would make for such a run, belonging to nobody: what Kubernetes alone needs."""
     run = TrainingRun.model_validate({**manifest(name, shards=shards), "metadata": {"name": name, "uid": "none"}})
-    document = run_document(run, prepared=PrepareResult(input_fingerprint="nothing"))
-    action = EnsureJob(step=Step.WORK, completions=shards, parallelism=shards, document=document)
-    made = job(run, action=action, settings=ChildSettings(worker_image="nothing.test/worker:1"))
+    whole = Part(number=0, of=1, completions=shards)
+    settings = ChildSettings(worker_image="nothing.test/worker:1")
+    made = job(run, step=Step.WORK, part=whole, parallelism=shards, settings=settings)
     template = made["spec"]["template"]
     # Without it the operator never hears of them.
     labels = {key: value for key, value in template["metadata"]["labels"].items() if key != Labels.RUN_UID}

@@ -67,6 +67,21 @@ class SuitePods(Pods):
         return content.decode()
 
 
+def new_suite(folder: Path, **settings: Any) -> SuitePods:
+    """Return a suite of an empty tree, on a node."""
+    manifest = {
+        "apiVersion": "shardwise.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": "suite"},
+        "spec": {
+            "output": {"uri": (folder / "output").as_uri()},
+            "engine": {"scripts": {"source": str(folder / "tree"), **settings}},
+        },
+    }
+    (folder / "tree").mkdir()
+    return SuitePods(folder=folder, manifest=manifest, environment={"SHARDWISE_NODE": "node7"})
+
+
 def prepared(suite: SuitePods, *names: str) -> SuitePods:
     """Plant scripts and have them found."""
     suites.plant(suite.tree, *names)

@@ -104,6 +104,12 @@ def test_pods_come_in_the_order_of_a_run_with_older_attempts_first() -> None:
     assert [pod.label for pod in ordered] == ["prepare", "shard 1", "shard 1", "shard 10", "finalize"]
 
 
+def test_a_pod_of_a_part_is_of_the_shard_that_it_works_on() -> None:
+    pod = _pod("one", 1)
+    pod["metadata"]["annotations"] = {"shardwise.dev/shards": "2,7"}
+    assert pod_view(pod).label == "shard 7"
+
+
 def test_a_pod_that_waits_says_why() -> None:
     pod = _pod("a")
     waiting = {"name": "worker", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}

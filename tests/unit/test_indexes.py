@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_api.indexes import from_text, to_text
+from shardwise_api.indexes import counted_in, from_text, to_text
 
 
 @given(st.sets(st.integers(0, 10_000)))
@@ -45,3 +45,15 @@ def test_a_run_in_progress_is_told_in_a_few_bytes(shards: int) -> None:
 def test_what_is_no_interval_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="interval"):
         from_text(text)
+
+
+@given(st.sets(st.integers(0, 200), min_size=1), st.data())
+def test_places_in_a_set_are_counted_in_its_order(members: set[int], data: st.DataObject) -> None:
+    places = data.draw(st.sets(st.integers(0, len(members) - 1)))
+    assert counted_in(to_text(members), places) == {sorted(members)[place] for place in places}
+
+
+@pytest.mark.parametrize("place", [-1, 3])
+def test_a_place_that_a_set_does_not_have_is_refused(place: int) -> None:
+    with pytest.raises(ValueError, match="has 3 members"):
+        counted_in("2,5,7", [place])

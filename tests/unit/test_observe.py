@@ -208,6 +208,33 @@ class TestSeen:
         del body["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]
         assert pod_seen(body) is None
 
+    def test_a_job_of_a_part_and_its_pods_speak_of_the_runs_shards(self) -> None:
+        place = {"shardwise.dev/part": "2/3", "shardwise.dev/shards": "1,5,7-9"}
+        seen = seen_job(
+            job(metadata={"annotations": place}, status={"completedIndexes": "0,2,3", "failedIndexes": "4"})
+        )
+        assert (seen.part, seen.parts, seen.completed, seen.failed) == (2, 3, "1,7,8", "9")
+        assert seen_pod(pod(3, metadata={"annotations": place})).shard == 8
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            {"shardwise.dev/part": "2"},
+            {"shardwise.dev/part": "x/3"},
+            {"shardwise.dev/shards": "1-"},
+            {"shardwise.dev/shards": "1,2"},
+        ],
+    )
+    def test_what_somebody_wrote_into_such_a_job_or_pod_is_not_believed(self, place: Body) -> None:
+        assert job_seen(job(metadata={"annotations": place}, status={"completedIndexes": "3"})) is None
+        if "shardwise.dev/shards" in place:
+            assert pod_seen(pod(3, metadata={"annotations": place})) is None
+
+    def test_an_index_that_is_no_number_is_none(self) -> None:
+        body = pod()
+        body["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] = "x"
+        assert pod_seen(body) is None
+
     def test_what_has_no_status_yet_is_pending(self) -> None:
         fresh_job, fresh_pod = job(), pod()
         del fresh_job["status"], fresh_pod["status"]

@@ -37,9 +37,9 @@ class TestWhomToAsk:
         "body",
         [
             job(status=over("Complete")), job(status=over("Failed")), job(spec={"suspend": True}),
-            job(metadata={"deletionTimestamp": text(1)}),
+            job(metadata={"deletionTimestamp": text(1)}), job(spec={"parallelism": 0}),
         ],
-        ids=["complete", "failed", "suspended", "deleted"],
+        ids=["complete", "failed", "suspended", "deleted", "no place for it"],
     )  # fmt: skip
     def test_nobody_about_a_job_that_should_have_no_pods(self, body: Body) -> None:
         assert asked([body], []) is None

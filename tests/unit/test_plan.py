@@ -187,6 +187,12 @@ class TestFailures:
         assert again.status == made.status
         assert plans(run, observe(at=12, prepare=PREPARE_DONE, work=work_view(JobState.FAILED))).actions == ()
 
+    def test_of_a_step_in_several_jobs_those_are_stopped_that_go_on_though_one_has_ended_it(self) -> None:
+        view = work_view(JobState.FAILED, reason="DeadlineExceeded", unended=True)
+        made = plans(new_run(), observe(prepare=PREPARE_DONE, work=view))
+        assert made.status.phase is Phase.FAILED
+        assert made.actions == (StopJob(step=Step.WORK),)
+
     def test_a_suspended_job_of_a_failed_run_is_stopped_too(self) -> None:
         run = new_run("activeDeadlineSeconds=10")
         made = plans(run, observe(), observe(at=11, prepare=PREPARE_DONE, work=work_view(JobState.SUSPENDED)))

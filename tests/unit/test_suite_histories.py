@@ -29,7 +29,7 @@ from shardwise_api.wire import (
     SuiteCounts,
     SuiteResult,
 )
-from shardwise_operator.observe.seen import INDEX_ANNOTATION
+from shardwise_operator.observe.seen import shard_of
 from tests.support import manifests
 from tests.support.troubled_world import TroubledWorld, nothing_unexpected
 from tests.support.virtual_time import in_virtual_time
@@ -50,6 +50,14 @@ class Scenario:
     fates: list[int]
     retries: int
     workers: int
+    shapes: list[int]
+    """Of each script: 0 for a pod as the worker's, else the entry of podOverrides, counted from 1."""
+
+    def shape_of(self, index: int) -> int:
+        return self.shapes[index % len(self.shapes)]
+
+    def shaped(self, number: int) -> list[int]:
+        return [index for index in range(len(self.fates)) if self.shape_of(index) == number]
 
     def failing(self) -> set[int]:
         return {index for index, fate in enumerate(self.fates) if fate == KILLED or fate > self.retries}
@@ -68,12 +76,19 @@ class Suite(TroubledWorld):
         self.spoken_for: set[int] = set()
         """Of whom the last step heard from the operator."""
         self._failures: Counter[int] = Counter()
+        self._at_once = 0
 
     async def run(self, steps: int) -> RunStatus:
+        overrides = [
+            {"ids": [f"script-{index}" for index in self.scenario.shaped(number)] or ["of-another-selection"],
+             "resources": {"limits": {"memory": f"{number}Gi"}}}
+            for number in range(1, max(self.scenario.shapes) + 1)
+        ]  # fmt: skip
         self.world.apply(
             'output={uri: "file:///data/out"}',
             f"engine.scripts.retries={self.scenario.retries}",
             f"engine.scripts.maxWorkers={self.scenario.workers}",
+            f"engine.scripts.podOverrides={json.dumps(overrides)}",
             text=manifests.SCRIPTS,
         )
         await self.trouble(steps)
@@ -98,15 +113,19 @@ class Suite(TroubledWorld):
             elif luck < 0.6:
                 self._end(pod)
         jobs.sync()
+        self._at_once = max(self._at_once, sum(_step(pod) is Step.WORK for pod in jobs.pods()))
 
     def _end(self, pod: Body) -> None:
-        labels = pod["metadata"]["labels"]
-        step, index, end = labels["shardwise.dev/step"], int(labels[INDEX_ANNOTATION]), self.world.jobs.end
-        if step == Step.PREPARE:
+        step, index, end = _step(pod), shard_of(pod["metadata"]), self.world.jobs.end
+        assert index is not None
+        if step is Step.PREPARE:
             ids = [f"script-{number}" for number in range(len(self.scenario.fates))]
-            prepared = PrepareResult(items_total=len(ids), input_fingerprint="x", details={"ids": ids})
+            parts = [
+                indexes.to_text(self.scenario.shaped(number)) for number in range(1, max(self.scenario.shapes) + 1)
+            ]
+            prepared = PrepareResult(items_total=len(ids), input_fingerprint="x", details={"ids": ids}, parts=parts)
             end(pod, message=prepared.model_dump_json(by_alias=True))
-        elif step == Step.FINALIZE:
+        elif step is Step.FINALIZE:
             end(pod, message=self._judged().model_dump_json(by_alias=True))
         elif self.scenario.fates[index] == KILLED:
             end(pod, code=137, reason="OOMKilled")
@@ -164,16 +183,22 @@ class Suite(TroubledWorld):
         assert indexes.from_text(status.shards.completed_indexes) == set(range(len(scenario.fates))) - failing
         assert self.spoken_for == scenario.killed()
         assert self.world.jobs.pods() == []
+        assert self._at_once <= scenario.workers, "more at once than maxWorkers"
+
+
+def _step(pod: Body) -> Step:
+    return Step(pod["metadata"]["labels"]["shardwise.dev/step"])
 
 
 # A history is not made shorter than it was found: that takes minutes, and the seed tells it all.
-@settings(max_examples=25, deadline=None, phases=[Doing.explicit, Doing.generate])
+@settings(max_examples=25, phases=[Doing.explicit, Doing.generate])
 @given(
     scenario=st.builds(
         Scenario,
         fates=st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, KILLED]), min_size=1, max_size=6),
         retries=st.integers(0, 2),
         workers=st.integers(1, 8),
+        shapes=st.lists(st.sampled_from([0, 0, 1, 2]), min_size=1, max_size=6),
     ),
     seed=st.integers(0, 2**32),
     steps=st.integers(0, 60),

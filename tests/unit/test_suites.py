@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -117,6 +118,12 @@ class TestTheWorkJob:
         assert job.step is Step.FINALIZE
         assert job.document.worked is not None
         assert (job.document.worked.seconds, job.document.worked.workers) == (50, 3)
+
+    def test_tells_as_many_workers_as_it_may_have_had_whatever_its_jobs_say_at_their_end(self) -> None:
+        view = replace(over(), parallelism=0)
+        job = ensured(plans(suite("engine.scripts.maxWorkers=4"), observe(prepare=prepare_done(), work=view)).actions)
+        assert job.document.worked is not None
+        assert job.document.worked.workers == 4
 
     @pytest.mark.parametrize(
         ("changes", "prepared"),

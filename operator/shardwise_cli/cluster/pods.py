@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from shardwise_api.wire import Step
 from shardwise_operator.children.names import CONTAINER, Labels
+from shardwise_operator.observe.seen import shard_of
 
 from .client import Document
 from .view import RunView
 
-INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 _ORDER = {str(step): position for position, step in enumerate(Step)}
 
 Source = tuple[str, int]
@@ -64,12 +64,11 @@ def pod_view(document: Document) -> PodView:
     state = found.get("state") or {}
     ended = status.get("phase") in ("Succeeded", "Failed")
     restarts = int(found.get("restartCount") or 0)
-    index = labels.get(INDEX_LABEL, "0")
     return PodView(
         name=metadata["name"],
         uid=metadata.get("uid") or metadata["name"],
         step=labels.get(Labels.STEP) or str(Step.WORK),
-        shard=int(index) if index.isdigit() else 0,
+        shard=shard_of(metadata) or 0,
         created=metadata.get("creationTimestamp") or "",
         container=container,
         started="running" in state or "terminated" in state or restarts > 0,

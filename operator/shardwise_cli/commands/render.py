@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
+from shardwise_api import indexes
 from shardwise_api.manifest import InvalidManifest, load_manifest
 from shardwise_api.runs import Run, suite_of
 from shardwise_api.wire import PrepareResult, Step
@@ -36,7 +38,7 @@ _DEFAULT_IMAGE = "shardwise/worker:VERSION"
 _REMARKS = {
     Step.PREPARE: "looks at the input, counts and checks; one pod",
     Step.WORK: "learns, one completion index per shard; `prepared` in run.json stands for what the prepare step finds "
-    "(of scripts their number too: here as many as run at once)",
+    "(of scripts their number too: here as many as run at once, and those of podOverrides)",
     Step.FINALIZE: "puts together; `prepared` and `worked` in run.json stand for what the steps before it find",
 }
 
@@ -113,9 +115,12 @@ def actions(run: Run) -> list[EnsureJob]:
     """Return what the operator's own plan asks for, step after step, were each to go well."""
     now = datetime.now(UTC)
     suite = suite_of(run)
-    prepared = PrepareResult(
-        input_fingerprint=UNKNOWN_FINGERPRINT, items_total=None if suite is None else suite.max_workers
-    )
+    prepared = PrepareResult(input_fingerprint=UNKNOWN_FINGERPRINT)
+    if suite is not None:
+        # The scripts of podOverrides behind as many others as run at once: what is found nobody knows yet.
+        ends = [*accumulate((len(override.ids) for override in suite.pod_overrides), initial=suite.max_workers)]
+        prepared.parts = [indexes.to_text(range(*interval)) for interval in pairwise(ends)]
+        prepared.items_total = ends[-1]
     done = {
         Step.PREPARE: prepared.model_dump_json(by_alias=True, exclude_none=True),
         Step.WORK: "",

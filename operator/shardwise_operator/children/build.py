@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from shardwise_api.runs import Run, is_gang
@@ -10,6 +11,7 @@ from shardwise_api.wire import Step
 from ..core.actions import EnsureJob
 from .job import job
 from .names import Labels, child_name, owner, run_labels
+from .parts import parallelisms, parts_of
 from .peers import headless_service, may_reach_workers
 from .settings import ChildSettings
 
@@ -18,15 +20,26 @@ __all__ = ["ChildSettings", "children_of", "document_of"]
 DOCUMENT_KEY = "run.json"
 
 
-def children_of(*, run: Run, action: EnsureJob, settings: ChildSettings) -> list[dict[str, Any]]:
-    """Return the manifests of a step: what its pods rest on first, its Job last."""
+def children_of(
+    *, run: Run, action: EnsureJob, settings: ChildSettings, jobs: Mapping[int, int] | None = None
+) -> list[dict[str, Any]]:
+    """Return the manifests of a step: what its pods rest on first, its Jobs last.
+
+    `jobs` are those to make, by the number of the part, with their parallelism: all unless given.
+    """
+    parts = parts_of(run, action)
+    given = parallelisms(run, action, parts) if jobs is None else jobs
     own_account = run.spec.worker.service_account_name is None
     return [
         *([_service_account(run)] if own_account else []),
         _network_policy(run),
         *([headless_service(run)] if is_gang(run) and action.step is Step.WORK else []),
         document_of(run, action=action),
-        job(run, action=action, settings=settings),
+        *(
+            job(run, step=action.step, part=part, parallelism=given[part.number], settings=settings)
+            for part in parts
+            if part.number in given
+        ),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The Indexed Job of a step: which attempts count, which end the run, and when a lost pod is replaced.
+"""An Indexed Job of a step: which attempts count, which end the run, and when a lost pod is replaced.
 
 A shard is never worked on by two pods on purpose (`podReplacementPolicy: Failed`), and what is no fault of the worker
 (a drained node, lost peers, a deleted pod) uses up no retry.
@@ -11,20 +11,20 @@ from typing import Any
 from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 
-from ..core.actions import EnsureJob
 from ..core.attempts import UNCOUNTED, Attempts, attempts
-from .names import CONTAINER, KUEUE, Labels, child_name, owner, run_labels
+from .names import CONTAINER, Annotations, Labels, child_name, owner, queued, run_labels
+from .parts import Part
 from .pod import pod_spec
 from .settings import ChildSettings
 
-KUEUE_QUEUE = f"{KUEUE}queue-name"
 
-
-def job(run: Run, *, action: EnsureJob, settings: ChildSettings) -> dict[str, Any]:
-    """Return the Job of a step."""
-    name = child_name(run=run.metadata.name, step=action.step)
-    labels = {**run_labels(run, step=action.step), Labels.STEP.value: action.step.value}
-    rules = attempts(run, step=action.step, completions=action.completions)
+def job(run: Run, *, step: Step, part: Part, parallelism: int, settings: ChildSettings) -> dict[str, Any]:
+    """Return the Job of a step, or of a part of it."""
+    name = child_name(run=run.metadata.name, step=step, part=part.number)
+    labels = {**run_labels(run, step=step), Labels.STEP.value: step.value}
+    rules = attempts(run, step=step, completions=part.completions)
+    shards = {} if part.shards is None else {Annotations.SHARDS.value: part.shards}
+    place = {Annotations.PART.value: f"{part.number}/{part.of}", **shards} if shards else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -32,30 +32,26 @@ def job(run: Run, *, action: EnsureJob, settings: ChildSettings) -> dict[str, An
             "name": name,
             "namespace": run.metadata.namespace,
             "labels": labels,
+            **({"annotations": place} if place else {}),
             "ownerReferences": [owner(run)],
         },
         "spec": {
             "completionMode": "Indexed",
-            "completions": action.completions,
-            "parallelism": action.parallelism,
+            "completions": part.completions,
+            "parallelism": parallelism,
             "backoffLimitPerIndex": rules.per_index,
             "maxFailedIndexes": rules.max_failed,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules(rules)},
             **({} if rules.enough is None else {"successPolicy": {"rules": [{"succeededCount": rules.enough}]}}),
             # Kueue lets a Job begin by taking this away; it is made suspended and then left to Kueue.
-            "suspend": action.step is Step.WORK and queued(run),
+            "suspend": step is Step.WORK and queued(run),
             "template": {
-                "metadata": {"labels": labels, "annotations": dict(run.spec.worker.annotations)},
-                "spec": pod_spec(run, step=action.step, job_name=name, settings=settings),
+                "metadata": {"labels": labels, "annotations": {**run.spec.worker.annotations, **shards}},
+                "spec": pod_spec(run, step=step, part=part, job_name=name, settings=settings),
             },
         },
     }
-
-
-def queued(run: Run) -> bool:
-    """Say whether Kueue decides when the run's workers may start."""
-    return KUEUE_QUEUE in run.spec.worker.labels
 
 
 def _failure_rules(rules: Attempts) -> list[dict[str, Any]]:

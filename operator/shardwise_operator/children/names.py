@@ -10,6 +10,7 @@ from shardwise_api.wire import Step
 
 CONTAINER = "worker"
 KUEUE = "kueue.x-k8s.io/"
+KUEUE_QUEUE = f"{KUEUE}queue-name"
 GROUP = "shardwise.dev"
 VERSION = "v1alpha1"
 
@@ -26,14 +27,20 @@ class Labels(StrEnum):
 
 
 class Annotations(StrEnum):
-    """Annotations of Jobs."""
+    """Annotations of Jobs, SHARDS also of pods."""
 
     MESSAGE = "shardwise.dev/termination-message"
     """What the step's worker left: outlives its pod, which a lost node takes along."""
+    PART = "shardwise.dev/part"
+    """Of a Job that has a part of a step's shards: which part, and in how many Jobs they are, as `2/3`."""
+    SHARDS = "shardwise.dev/shards"
+    """The shards of such a Job, as interval text: its completion indexes count in these."""
 
 
-def child_name(*, run: str, step: Step) -> str:
+def child_name(*, run: str, step: Step, part: int = 0) -> str:
     """Return the name of a step's Job and ConfigMap; the work step's is the run's own."""
+    if part:
+        return f"{run}-{step}-{part}"
     return run if step is Step.WORK else f"{run}-{step}"
 
 
@@ -48,6 +55,11 @@ def run_labels(run: Run, *, step: Step | None = None) -> dict[str, str]:
         Labels.RUN_UID.value: run.metadata.uid or "",
         Labels.KIND.value: run.kind,
     }
+
+
+def queued(run: Run) -> bool:
+    """Say whether Kueue decides when the run's workers may start."""
+    return KUEUE_QUEUE in run.spec.worker.labels
 
 
 def owner(run: Run) -> dict[str, object]:

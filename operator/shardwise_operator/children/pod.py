@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from shardwise_api.common import Worker
 from shardwise_api.runs import Run, is_gang, suite_of
 from shardwise_api.wire import Environment, Step
 
 from .names import CONTAINER, child_name
+from .parts import Part
 from .peers import rendezvous
 from .secrets import secret_environment, secret_sources
 from .settings import ChildSettings
@@ -21,9 +23,9 @@ LOST_NODE_SECONDS = 15
 """How long a pod stays bound to a node that is not heard of. Its replacement waits for its end in any case."""
 
 
-def pod_spec(run: Run, *, step: Step, job_name: str, settings: ChildSettings) -> dict[str, Any]:
-    """Return the pod of a step; `worker` of the run's spec shapes it."""
-    worker = run.spec.worker
+def pod_spec(run: Run, *, step: Step, part: Part, job_name: str, settings: ChildSettings) -> dict[str, Any]:
+    """Return the pod of a step; `worker` of the run's spec shapes it, and what is said of a part in its place."""
+    worker = _shaped(run.spec.worker, part)
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "serviceAccountName": worker.service_account_name or run.metadata.name,
@@ -46,7 +48,7 @@ def pod_spec(run: Run, *, step: Step, job_name: str, settings: ChildSettings) ->
                 "labelSelector": {"matchLabels": {"batch.kubernetes.io/job-name": job_name}},
             }
         ],
-        "containers": [_container(run, step=step, settings=settings)],
+        "containers": [_container(run, worker, step=step, part=part, settings=settings)],
         "volumes": [
             {
                 "name": "shardwise-run",
@@ -87,13 +89,20 @@ def pod_spec(run: Run, *, step: Step, job_name: str, settings: ChildSettings) ->
     return spec
 
 
-def _container(run: Run, *, step: Step, settings: ChildSettings) -> dict[str, Any]:
-    worker = run.spec.worker
+def _shaped(worker: Worker, part: Part) -> Worker:
+    if part.override is None:
+        return worker
+    given = ("resources", "node_selector", "tolerations")
+    told = {name: value for name in given if (value := getattr(part.override, name)) is not None}
+    return worker.model_copy(update=told)
+
+
+def _container(run: Run, worker: Worker, *, step: Step, part: Part, settings: ChildSettings) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": worker.image or settings.worker_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "env": [*worker.env, *secret_environment(run), *_environment(run, step=step, settings=settings)],
+        "env": [*worker.env, *secret_environment(run), *_environment(run, step=step, part=part, settings=settings)],
         "envFrom": [*worker.env_from, *secret_sources(run)],
         "volumeMounts": [
             {"name": "shardwise-run", "mountPath": DOCUMENT_FOLDER, "readOnly": True},
@@ -126,11 +135,13 @@ def reserved_environment() -> frozenset[str]:
     return frozenset({*map(str, Environment), "POD_NAME", "POD_UID"})
 
 
-def _environment(run: Run, *, step: Step, settings: ChildSettings) -> list[dict[str, Any]]:
+def _environment(run: Run, *, step: Step, part: Part, settings: ChildSettings) -> list[dict[str, Any]]:
     values: dict[str, str] = {
         Environment.RUN.value: f"{DOCUMENT_FOLDER}/run.json",
         Environment.STEP.value: step.value,
     }
+    if part.shards is not None:
+        values[Environment.SHARDS.value] = part.shards
     if run.spec.output is not None:
         values[Environment.OUTPUT.value] = run.spec.output.uri
     if is_gang(run) and step is Step.WORK:

@@ -26,7 +26,10 @@ FAILED_INDEXES = "FailedIndexes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
-    """One child Job: of `prepare` and `finalize` (one index) or of the shards."""
+    """The work of one step: a Job of one index for `prepare` and `finalize`, of all shards for `work`.
+
+    Where shards are spread over several Jobs, it is those together.
+    """
 
     state: JobState
     completions: int = 1
@@ -42,6 +45,8 @@ class JobView:
     """Termination message of the last pod that ended; a Job is shown complete only together with it."""
     held: bool = False
     """Suspended by somebody else, who will let it go again (Kueue): waiting, and to be left alone."""
+    unended: bool = False
+    """It is over, and a Job of it is not."""
     started: datetime | None = None
     ended: datetime | None = None
 

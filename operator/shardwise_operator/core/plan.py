@@ -90,7 +90,7 @@ def _next(run: Run, observed: Observed, *, prepared: PrepareResult | None, statu
     if work is not None and work.started is not None and work.ended is not None:
         worked = WorkedResult(
             seconds=(work.ended - work.started).total_seconds(),
-            workers=work.parallelism,
+            workers=at_once(run, work.completions) if suite_of(run) is not None else work.parallelism,
             done=sum(report.items.done - report.resumed_done for report in counting(run, observed).values()),
             failed_shards=indexes.to_text(work.failed),
             ends=ends(run, work, observed=observed, status=status),
@@ -207,7 +207,9 @@ def _result(model: type[M], job: JobView | None) -> M | None:
 
 def _stop_all(observed: Observed) -> tuple[Action, ...]:
     return tuple(
-        StopJob(step=step) for step, job in observed.jobs.items() if job.state in (JobState.RUNNING, JobState.SUSPENDED)
+        StopJob(step=step)
+        for step, job in observed.jobs.items()
+        if job.unended or job.state in (JobState.RUNNING, JobState.SUSPENDED)
     )
 
 

@@ -18,6 +18,7 @@ from ..core.attempts import UNCOUNTED
 from ..core.conditions import shortened
 from ..core.observed import JobState, JobView, Observed, Trouble
 from .seen import JobSeen, PodSeen
+from .together import together
 from .trouble import trouble_of
 
 _KILLED = 137
@@ -34,13 +35,20 @@ def observe(
     obstacle: Trouble | None = None,
 ) -> Observed:
     """Return what is seen of a run. `obstacle` is what the API server said when children were made, or in Events."""
-    current = {job.step: job for job in jobs if not job.deleting}
-    own = [pod for pod in pods if pod.step in current and pod.job_uid == current[pod.step].uid]
-    views = {
-        step: _view(job, [pod for pod in own if pod.step is step], held=queued and step is Step.WORK)
-        for step, job in current.items()
+    # The newest of each name: of one that was made anew the old one's end may have been missed.
+    current = {(job.step, job.part): job for job in jobs if not job.deleting}
+    steps = {job.uid: job.step for job in current.values()}
+    own = [pod for pod in pods if steps.get(pod.job_uid) is pod.step]
+    seen = {
+        key: _view(job, [pod for pod in own if pod.job_uid == job.uid], held=queued and job.step is Step.WORK)
+        for key, job in current.items()
     }
-    work = current.get(Step.WORK)
+    views: dict[Step, JobView] = {}
+    for step in dict.fromkeys(step for step, _ in seen):
+        numbers = sorted(part for of, part in seen if of is step)
+        spread = max(current[step, part].parts for part in numbers)
+        views[step] = together([seen[step, part] for part in numbers], of=spread)
+    work = min((job for job in current.values() if job.step is Step.WORK), key=lambda job: job.part, default=None)
     return Observed(
         now=now,
         jobs=views,

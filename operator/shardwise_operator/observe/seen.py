@@ -1,4 +1,7 @@
-"""What the operator keeps of a Job and of a pod: the few facts it needs, whatever the number of shards."""
+"""What the operator keeps of a Job and of a pod: the few facts it needs, whatever the number of shards.
+
+Completion indexes of a Job that has a part of the shards become shards here, so that nothing else has to know.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from shardwise_api import indexes
 from shardwise_api.wire import Step
 
 from ..children.names import CONTAINER, Annotations, Labels, step_of
@@ -27,6 +31,9 @@ class JobSeen:
     suspended: bool
     completions: int
     parallelism: int
+    part: int = 0
+    parts: int = 1
+    """Of how many Jobs of the step this is one."""
     completed: str = ""
     failed: str = ""
     condition: str = ""
@@ -65,10 +72,18 @@ class PodSeen:
 
 
 def job_seen(body: Body) -> JobSeen | None:
-    """Return what matters of a Job, None when it is none of ours."""
+    """Return what matters of a Job, None when it is none of ours, or no more as it was made: it is applied anew."""
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     step = step_of(metadata.get("labels", {}))
     if step is None:
+        return None
+    annotations = metadata.get("annotations", {})
+    shards = annotations.get(Annotations.SHARDS)
+    try:
+        part, parts = map(int, annotations.get(Annotations.PART, "0/1").split("/"))
+        completed = _shards(status.get("completedIndexes", ""), of=shards)
+        failed = _shards(status.get("failedIndexes", ""), of=shards)
+    except ValueError:
         return None
     end: Body = next(
         (c for c in status.get("conditions", ()) if c["type"] in ("Complete", "Failed") and c["status"] == "True"), {}
@@ -82,15 +97,17 @@ def job_seen(body: Body) -> JobSeen | None:
         suspended=bool(spec.get("suspend")),
         completions=spec.get("completions", 1),
         parallelism=spec.get("parallelism", 1),
-        completed=status.get("completedIndexes", ""),
-        failed=status.get("failedIndexes", ""),
+        part=part,
+        parts=parts,
+        completed=completed,
+        failed=failed,
         condition=end.get("type", ""),
         reason=end.get("reason", ""),
         message=end.get("message", ""),
         created=_time(metadata.get("creationTimestamp")),
         started=_time(status.get("startTime")),
         ended=_time(status.get("completionTime") or end.get("lastTransitionTime")),
-        kept_message=metadata.get("annotations", {}).get(Annotations.MESSAGE),
+        kept_message=annotations.get(Annotations.MESSAGE),
     )
 
 
@@ -100,8 +117,8 @@ def pod_seen(body: Body) -> PodSeen | None:
     labels = metadata.get("labels", {})
     step = step_of(labels)
     owner = next((o for o in metadata.get("ownerReferences", ()) if o.get("kind") == "Job"), None)
-    index = labels.get(INDEX_ANNOTATION) or metadata.get("annotations", {}).get(INDEX_ANNOTATION)
-    if step is None or owner is None or index is None:
+    shard = shard_of(metadata)
+    if step is None or owner is None or shard is None:
         return None
     container: Body = next((c for c in status.get("containerStatuses", ()) if c["name"] == CONTAINER), {})
     state = container.get("state", {})
@@ -111,7 +128,7 @@ def pod_seen(body: Body) -> PodSeen | None:
         uid=metadata["uid"],
         name=metadata["name"],
         step=step,
-        shard=int(index),
+        shard=shard,
         job_uid=owner["uid"],
         version=metadata["resourceVersion"],
         deleting="deletionTimestamp" in metadata,
@@ -130,6 +147,16 @@ def pod_seen(body: Body) -> PodSeen | None:
     )
 
 
+def shard_of(metadata: Body) -> int | None:
+    """Return the shard that a pod works on, None when it is of no Indexed Job, or not as that made it."""
+    annotations = metadata.get("annotations") or {}
+    index = (metadata.get("labels") or {}).get(INDEX_ANNOTATION) or annotations.get(INDEX_ANNOTATION)
+    try:
+        return int(_shards(str(index), of=annotations.get(Annotations.SHARDS)))
+    except ValueError:
+        return None
+
+
 def run_uid(body: Body) -> str:
     """Return the identity of the run that a child belongs to."""
     return str(body["metadata"].get("labels", {}).get(Labels.RUN_UID, ""))
@@ -143,6 +170,10 @@ def _waiting(status: Body, state: Body) -> tuple[str, str]:
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
                 return condition.get("reason", ""), condition.get("message", "")
     return "", ""
+
+
+def _shards(positions: str, *, of: str | None) -> str:
+    return positions if of is None else indexes.to_text(indexes.counted_in(of, indexes.from_text(positions)))
 
 
 def _time(text: str | None) -> datetime | None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from shardwise_api import indexes
 from shardwise_api.runs import Run, is_gang
 from shardwise_api.wire import Step
 
 from ..children import ChildSettings, children_of, document_of
-from ..children.job import queued
-from ..children.names import Annotations
+from ..children.names import Annotations, child_name, queued
+from ..children.parts import Part, Standing, parallelisms, parts_of
 from ..core.actions import Action, DeleteRun, EnsureJob, StopJob
-from ..observe.seen import JobSeen
+from ..observe.seen import JobSeen, job_seen, run_uid
 from .api import Api, ApiError
 from .cache import Cache
 from .paths import object_path
@@ -54,10 +55,13 @@ class Hands:
             await self._delete_run(run)
             return
         # The newest, as the observation has it: of one that was made anew the old one's end may have been missed.
-        job = next((job for job in reversed(list(jobs)) if job.step is action.step), None)
+        own = {job.part: job for job in jobs if job.step is action.step}
         if isinstance(action, EnsureJob):
-            await self._ensure(run, action, job)
-        elif job is not None and not job.condition and not job.deleting:
+            await self._ensure(run, action, own)
+            return
+        for job in own.values():
+            if job.condition or job.deleting:
+                continue
             if isinstance(action, StopJob) and queued(run):
                 # Suspended, Kueue would let it go on.
                 await self.delete_job(run, job)
@@ -75,24 +79,52 @@ class Hands:
             # The watch may be between two connections just now, and never tell.
             self._cache.forget("Job", job.uid)
 
-    async def _ensure(self, run: Run, action: EnsureJob, job: JobSeen | None) -> None:
-        if job is None:
-            for child in children_of(run=run, action=action, settings=self._settings):
+    async def _ensure(self, run: Run, action: EnsureJob, own: Mapping[int, JobSeen]) -> None:
+        parts = parts_of(run, action)
+        given = _shares(run, action, parts, own)
+        if len(parts) > 1 and given != {number: job.parallelism for number, job in own.items()}:
+            # A place that was given away by a call whose answer is lost must not be given away twice.
+            own = await self._as_they_are(run, action, parts)
+            given = _shares(run, action, parts, own)
+        missing = {number: parallelism for number, parallelism in given.items() if number not in own}
+        if missing:
+            for child in children_of(run=run, action=action, settings=self._settings, jobs=missing):
                 await self._apply(run, child)
-        elif not job.condition and not job.deleting:
-            wanted: dict[str, Any] = {"parallelism": action.parallelism}
-            given = {"parallelism": job.parallelism, "suspend": job.suspended, "completions": job.completions}
-            if is_gang(run) and action.step is Step.WORK:
-                await self._ensure_document(run, action, job)
-                # An API server takes another number of completions only together with the same parallelism.
-                wanted["completions"] = action.completions
-            if not (queued(run) and action.step is Step.WORK):
-                wanted["suspend"] = False
-            changed = {key: value for key, value in wanted.items() if given[key] != value}
-            if "completions" in changed:
-                changed["parallelism"] = action.parallelism
-            if changed:
-                await self._merge(run, job, {"spec": changed})
+        for number, job in own.items():
+            if number in given and not job.condition and not job.deleting:
+                await self._go_on(run, action, job, parallelism=given[number])
+
+    async def _as_they_are(self, run: Run, action: EnsureJob, parts: Sequence[Part]) -> dict[int, JobSeen]:
+        found = {}
+        for part in parts:
+            name = child_name(run=run.metadata.name, step=action.step, part=part.number)
+            try:
+                body = await self._api.get(_job_path(run, name))
+            except ApiError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+                continue
+            self._cache.see_job(body)
+            seen = job_seen(body)
+            # Of somebody else's the attempt to make ours will tell.
+            if seen is not None and run_uid(body) == run.metadata.uid:
+                found[part.number] = seen
+        return found
+
+    async def _go_on(self, run: Run, action: EnsureJob, job: JobSeen, *, parallelism: int) -> None:
+        wanted: dict[str, Any] = {"parallelism": parallelism}
+        given = {"parallelism": job.parallelism, "suspend": job.suspended, "completions": job.completions}
+        if is_gang(run) and action.step is Step.WORK:
+            await self._ensure_document(run, action, job)
+            # An API server takes another number of completions only together with the same parallelism.
+            wanted["completions"] = action.completions
+        if not (queued(run) and action.step is Step.WORK):
+            wanted["suspend"] = False
+        changed = {key: value for key, value in wanted.items() if given[key] != value}
+        if "completions" in changed:
+            changed["parallelism"] = parallelism
+        if changed:
+            await self._merge(run, job, {"spec": changed})
 
     async def _ensure_document(self, run: Run, action: EnsureJob, job: JobSeen) -> None:
         # Before the Job's size: a rank that starts must not learn a number that is over. Compared with what was written
@@ -163,6 +195,17 @@ class Hands:
     def _fence(self) -> None:
         if not self._leading():
             raise NotLeading
+
+
+def _shares(run: Run, action: EnsureJob, parts: Sequence[Part], own: Mapping[int, JobSeen]) -> dict[int, int]:
+    standings = {number: Standing(parallelism=job.parallelism, left=_left(job)) for number, job in own.items()}
+    return parallelisms(run, action, parts, standings=standings)
+
+
+def _left(job: JobSeen) -> int:
+    over = sum(len(indexes.from_text(text)) for text in (job.completed, job.failed))
+    # A Job that failed as a whole needs no place for what it did not come to.
+    return 0 if job.condition else job.completions - over
 
 
 def _job_path(run: Run, name: str) -> str:

@@ -41,7 +41,8 @@ def unexplained(*, now: datetime, jobs: Collection[JobSeen], pods: Collection[Po
             stuck = pod.phase == "Pending" and pod.waiting in _STARTING and pod.exit_code is None
             if stuck and pod.created is not None and now - pod.created > PATIENCE:
                 return "Pod", pod.uid
-        if not own and now - job.created > PATIENCE:
+        # One of several Jobs may have to wait until another needs fewer places.
+        if not own and job.parallelism and now - job.created > PATIENCE:
             return "Job", job.uid
     return None
 

@@ -19,7 +19,7 @@ from shardwise_api.status import RunStatus
 from shardwise_api.wire import Step
 
 from ..children import ChildSettings
-from ..children.job import queued
+from ..children.names import queued
 from ..core.actions import DeleteRun
 from ..core.happenings import happenings
 from ..core.observed import Trouble
@@ -77,7 +77,7 @@ class RunLoop:
         self._written = -STATUS_SECONDS
         self._unwritten = 0
         self._fetched = False
-        self._counted: str | None = None
+        self._counted: set[str] = set()
         self._asked_events = -EVENTS_SECONDS
         self._from_events: tuple[str, Trouble | None] | None = None
         self.busy_since: float | None = None
@@ -208,10 +208,10 @@ class RunLoop:
             return
         for job in cache.jobs(self._uid):
             pods = cache.pods(self._uid)
-            if job.uid != self._counted and uncounted(job, pods):
+            if job.uid not in self._counted and uncounted(job, pods):
                 # Of a thousand shards the last ends may be shown after the Job's. Once: a pod may be gone for good.
                 await self._refresh_pods(run)
-                self._counted = job.uid
+                self._counted.add(job.uid)
             if awaited_message(job, pods):
                 await self._refresh_pods(run)
                 pods = cache.pods(self._uid)

@@ -11,23 +11,13 @@ import pytest
 
 from shardwise_api.wire import MAX_TERMINATION_MESSAGE_BYTES, ExitCode, RunResult, Step, WorkedResult, WorkerEnd
 from tests.support import suites
-from tests.support.suite_pods import SuitePods, prepared
+from tests.support.suite_pods import SuitePods, new_suite, prepared
 from tests.support.worker import terminate
 
 
 @pytest.fixture
 def suite(tmp_path: Path) -> SuitePods:
-    manifest = {
-        "apiVersion": "shardwise.dev/v1alpha1",
-        "kind": "TrainingRun",
-        "metadata": {"name": "suite"},
-        "spec": {
-            "output": {"uri": (tmp_path / "output").as_uri()},
-            "engine": {"scripts": {"source": str(tmp_path / "tree")}},
-        },
-    }
-    (tmp_path / "tree").mkdir()
-    return SuitePods(folder=tmp_path, manifest=manifest, environment={"SHARDWISE_NODE": "node7"})
+    return new_suite(tmp_path)
 
 
 class TestThePrepareStep:

@@ -23,6 +23,7 @@ from .model.records import Status
 from .place import FIELD, Place
 from .selecting.checks import require_interpreter
 from .selecting.frozen import FrozenSuite, freeze
+from .selecting.parts import parts
 from .selecting.selection import select
 
 IDS_BYTES = 2500
@@ -53,6 +54,7 @@ class ScriptsEngine:
             raise BadConfiguration(f"run document: {error}") from error
         assert spec.engine.scripts is not None
         self._place = Place(context, spec.engine.scripts)
+        self._overrides = [override.ids for override in spec.engine.scripts.pod_overrides]
 
     # -- prepare
 
@@ -76,6 +78,7 @@ class ScriptsEngine:
             warnings = self._since(suite)
         else:
             suite = self._found()
+        of_overrides = self._parts(suite)
         if not dry_run:
             if place.options.dry_run:
                 suite.write(place.records)
@@ -87,14 +90,22 @@ class ScriptsEngine:
         return PrepareResult(
             items_total=len(suite.jobs),
             input_fingerprint=suite.digest,
+            parts=of_overrides,
             already_complete=bool(stored) and all(one.record.status is Status.SUCCESS for one in stored),
-            details=self._details(suite, warnings=[*warnings, *suite.warnings], dry_run=dry_run),
+            details=self._details(
+                suite,
+                warnings=[*warnings, *suite.warnings],
+                # Said in the same message.
+                room=IDS_BYTES - len(json.dumps(of_overrides)),
+                dry_run=dry_run,
+            ),
         )
 
     def _found(self) -> FrozenSuite:
         place = self._place
         try:
-            selection = select(place.tree, place.options, fall_back=False)
+            named = {f"podOverrides[{number}].ids": ids for number, ids in enumerate(self._overrides)}
+            selection = select(place.tree, place.options, fall_back=False, named=named)
         except InvalidSuite as error:
             raise InvalidSuite(f"{FIELD}: {error}") from error
         if selection.nothing_discovered:
@@ -118,12 +129,18 @@ class ScriptsEngine:
             return [f"the list frozen before stays, as the tree makes none now; {way_out} ({error})"]
         return [f"{changes} since the list was frozen; {way_out}"] if changes else []
 
-    def _details(self, suite: FrozenSuite, *, warnings: Sequence[str], dry_run: bool) -> dict[str, Any]:
+    def _parts(self, suite: FrozenSuite) -> list[str]:
+        try:
+            return parts(suite.jobs, self._overrides)
+        except InvalidSuite as error:
+            raise InvalidSuite(f"{FIELD}.{error}") from error
+
+    def _details(self, suite: FrozenSuite, *, warnings: Sequence[str], room: int, dry_run: bool) -> dict[str, Any]:
         ids: list[str] = []
         size = 0
         for job in suite.jobs:
             size += len(json.dumps(job.id)) + 1
-            if size > IDS_BYTES:
+            if size > room:
                 break
             ids.append(job.id)
         cut = [warning[:MAX_WARNING_CHARACTERS] for warning in warnings[:MAX_WARNINGS]]

@@ -230,7 +230,7 @@ def options_of(settings: ScriptsEngine) -> SuiteOptions:
     Raises:
         BadConfiguration: they can't work; the message names each.
     """
-    values = settings.model_dump(exclude={"source", "detect", "use_default_jobs"})
+    values = settings.model_dump(exclude={"source", "detect", "use_default_jobs", "pod_overrides"})
     try:
         return SuiteOptions.of(
             {

@@ -7,7 +7,7 @@ but the settings and the tree: written jobs, built-in ones, then those found by 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,15 +36,18 @@ class Selection:
     """There is no job at all, and that is to be an error (exit 3)."""
 
 
-def select(tree: Path, options: SuiteOptions, *, fall_back: bool = True) -> Selection:
+def select(
+    tree: Path, options: SuiteOptions, *, fall_back: bool = True, named: Mapping[str, Sequence[str]] | None = None
+) -> Selection:
     """Return what a suite runs in a tree; nothing is executed.
 
     Without any job the built-in ones are taken, as the original does: unless strict_discovery forbids it, or
     `fall_back` is false, as for a manifest, which has them only when it asks for them. Scripts that aren't there stay
-    selected with a warning: their jobs fail, the others run.
+    selected with a warning: their jobs fail, the others run. `named` are ids that other settings speak of, by setting.
 
     Raises:
-        InvalidSuite: the settings or the config can't work, a selected script can't be read, or `only` names no job.
+        InvalidSuite: the settings or the config can't work, a selected script can't be read, `only` names no job, or
+            another setting one that there isn't.
     """
     config = read_config(Path(options.config)) if options.config is not None else None
     warnings = [*config.warnings] if config else []
@@ -70,6 +73,9 @@ def select(tree: Path, options: SuiteOptions, *, fall_back: bool = True) -> Sele
         warnings.append(
             "no job was given or found, so the built-in ones are taken (strict_discovery makes it an error)"
         )
+    unknown = [f"{option}: {said}" for option, ids in (named or {}).items() for said in meant(jobs, ids).unknown]
+    if unknown:
+        raise InvalidSuite(f"{'; '.join(unknown[:_NAMED])}; {_known(jobs)}")
     jobs = _filtered(jobs, only=options.only, exclude=options.exclude, warnings=warnings)
     warnings += _missing(tree, jobs)
     warnings += [sentence for job in jobs for sentence in _idle_args(job)]
@@ -80,33 +86,45 @@ def select(tree: Path, options: SuiteOptions, *, fall_back: bool = True) -> Sele
 def _filtered(
     jobs: tuple[SuiteJob, ...], *, only: Sequence[str], exclude: Sequence[str], warnings: list[str]
 ) -> tuple[SuiteJob, ...]:
-    chosen = _chosen(jobs, only, option="only", warnings=warnings)
+    wanted, unwanted = meant(jobs, only), meant(jobs, exclude)
+    warnings += [f"only: {said}" for said in wanted.unknown]
+    chosen = wanted.ids
     if only and not chosen:
         raise InvalidSuite(f"only: no job has such an id ({', '.join(only[:_NAMED])}); {_known(jobs)}")
-    left_out = _chosen(jobs, exclude, option="exclude", warnings=warnings)
-    selected = tuple(job for job in jobs if (not only or job.id in chosen) and job.id not in left_out)
+    warnings += [f"exclude: {said}" for said in unwanted.unknown]
+    selected = tuple(job for job in jobs if (not only or job.id in chosen) and job.id not in unwanted.ids)
     if not selected:
         warnings.append("nothing is selected: exclude leaves no job")
     return selected
 
 
-def _chosen(jobs: Sequence[SuiteJob], names: Sequence[str], *, option: str, warnings: list[str]) -> set[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meant:
+    """What some names mean."""
+
+    ids: frozenset[str]
+    unknown: tuple[str, ...] = ()
+    """What is to be said of each name that means no job."""
+
+
+def meant(jobs: Sequence[SuiteJob], names: Sequence[str]) -> Meant:
     """Return the ids that some names mean, in any case; an id comes before an alias."""
     by_id = {job.id.lower(): {job.id} for job in jobs}
     by_alias: defaultdict[str, set[str]] = defaultdict(set)
     for job in jobs:
         for alias in job.aliases:
             by_alias[alias.lower()].add(job.id)
-    chosen: set[str] = set()
+    ids: set[str] = set()
+    unknown = []
     for name in names:
-        meant = by_id.get(name.lower()) or by_alias.get(name.lower())
-        if meant:
-            chosen |= meant
+        found = by_id.get(name.lower()) or by_alias.get(name.lower())
+        if found:
+            ids |= found
             continue
         close = get_close_matches(name.lower(), [*by_id, *by_alias], n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        warnings.append(f"{option}: no job has the id {name!r}{hint}")
-    return chosen
+        unknown.append(f"no job has the id {name!r}{hint}")
+    return Meant(ids=frozenset(ids), unknown=tuple(unknown))
 
 
 def _known(jobs: Sequence[SuiteJob]) -> str:

@@ -1,0 +1,94 @@
+"""The Jobs that a step is spread over: one, unless scripts of a suite want pods of another shape.
+
+A Job has one pod template. Scripts that differ get a Job for each entry of `podOverrides`, and all others one together.
+Which shards a Job has is written on it, so that all else speaks of a run's shards and not of one Job's indexes. How
+many run at once is one limit for all of them: what one Job needs no more, the others get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from shardwise_api import indexes
+from shardwise_api.runs import Run, suite_of
+from shardwise_api.scripts import PodOverride
+from shardwise_api.wire import Step
+
+from ..core.actions import EnsureJob
+from .names import queued
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One Job of a step."""
+
+    number: int
+    """0 for the shards that nothing is said about, else the entry of podOverrides, counted from 1."""
+    of: int
+    """How many Jobs the step has."""
+    completions: int
+    shards: str | None = None
+    """As interval text; None: all, and a completion index is a shard."""
+    override: PodOverride | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where the Job of a part is."""
+
+    parallelism: int
+    left: int
+    """Shards that are not over."""
+
+
+def parts_of(run: Run, action: EnsureJob) -> tuple[Part, ...]:
+    """Return the Jobs of a step, those without shards left out."""
+    suite = suite_of(run)
+    if suite is None or not suite.pod_overrides or action.step is not Step.WORK:
+        return (Part(number=0, of=1, completions=action.completions),)
+    prepared = action.document.prepared
+    named = [indexes.from_text(text) for text in (prepared.parts if prepared is not None else ())]
+    rest = set(range(action.completions)).difference(*named)
+    shards = {number: members for number, members in enumerate((rest, *named)) if members}
+    return tuple(
+        Part(
+            number=number,
+            of=len(shards),
+            completions=len(members),
+            shards=indexes.to_text(members),
+            override=suite.pod_overrides[number - 1] if number else None,
+        )
+        for number, members in shards.items()
+    )
+
+
+def parallelisms(
+    run: Run, action: EnsureJob, parts: Sequence[Part], *, standings: Mapping[int, Standing] | None = None
+) -> dict[int, int]:
+    """Return how many shards of each part may run at once; together never more than the action allows.
+
+    Level: whoever has least gets the next place, so that no part waits for another one's end. A Job's number is never
+    lowered, which would kill pods: places get free by shards that are over. `standings` are of the Jobs that exist.
+
+    Of a queued run they stay as they were made, one at least: Kueue admits a Job with its size, and stops one that has
+    another. How much runs at once is for the queue's quota to say there.
+    """
+    if len(parts) == 1:
+        return {parts[0].number: action.parallelism}
+    if queued(run):
+        return {number: max(1, count) for number, count in _shares(action, parts, known={}).items()}
+    return _shares(action, parts, known=standings or {})
+
+
+def _shares(action: EnsureJob, parts: Sequence[Part], *, known: Mapping[int, Standing]) -> dict[int, int]:
+    now = {part.number: known.get(part.number, Standing(parallelism=0, left=part.completions)) for part in parts}
+    taken = {number: min(standing.parallelism, standing.left) for number, standing in now.items()}
+    free = action.parallelism - sum(taken.values())
+    while free > 0:
+        wanting = [number for number, standing in now.items() if taken[number] < standing.left]
+        if not wanting:
+            break
+        taken[min(wanting, key=lambda number: (taken[number], number))] += 1
+        free -= 1
+    return {number: max(standing.parallelism, taken[number]) for number, standing in now.items()}

@@ -1,0 +1,126 @@
+"""A step of several Jobs is made, told to go on and paused as one, and never runs more at once than it may."""
+
+from __future__ import annotations
+
+import json
+
+from shardwise_api.manifest import parse_manifest
+from shardwise_api.wire import PrepareResult, Step
+from shardwise_operator.core.actions import Action, EnsureJob, StopJob, SuspendJob
+from shardwise_operator.core.plan import run_document
+from shardwise_operator.observe.seen import JobSeen
+from shardwise_operator.shell.cache import Cache
+from shardwise_operator.shell.hands import Hands
+from tests.support import manifests
+from tests.support.bodies import over
+from tests.support.fake_api import FakeApi
+from tests.support.fake_cluster import SETTINGS, run_body, run_path
+from tests.support.virtual_time import in_virtual_time
+
+OVERRIDES = [{"ids": [id], "resources": {"limits": {"memory": "1Gi"}}} for id in ("a", "b")]
+NAMES = ("words", "words-work-1", "words-work-2")
+JOBS = "/apis/batch/v1/namespaces/team/jobs/"
+
+
+class Bench:
+    """A suite of nine scripts in three Jobs, five at once."""
+
+    def __init__(self) -> None:
+        self.api = FakeApi()
+        self.cache = Cache(on_change=lambda uid: None)
+        self.hands = Hands(api=self.api, cache=self.cache, settings=SETTINGS)
+        changes = ('output={uri: "file:///data/out"}', f"engine.scripts.podOverrides={json.dumps(OVERRIDES)}")
+        body = self.api.put(run_path(), run_body(*changes, text=manifests.SCRIPTS))
+        self.run = parse_manifest(manifests.changed(manifests.SCRIPTS, *changes), name="test")
+        self.run.metadata.name, self.run.metadata.namespace = "words", "team"
+        self.run.metadata.uid = body["metadata"]["uid"]
+        prepared = PrepareResult(items_total=9, input_fingerprint="x", parts=["3-5", "6-8"])
+        self.ensured = EnsureJob(
+            step=Step.WORK, completions=9, parallelism=5, document=run_document(self.run, prepared=prepared)
+        )
+
+    def act(self, action: Action, *, jobs: list[JobSeen] | None = None) -> None:
+        known = self.cache.jobs(self.run.metadata.uid or "") if jobs is None else jobs
+        in_virtual_time(self.hands.act(self.run, action, jobs=known))
+
+    def ensure(self, *, jobs: list[JobSeen] | None = None) -> None:
+        self.act(self.ensured, jobs=jobs)
+
+    def known(self) -> list[JobSeen]:
+        return self.cache.jobs(self.run.metadata.uid or "")
+
+    def status(self, name: str, status: dict[str, object]) -> None:
+        body = self.api.put(f"{JOBS}{name}", {**self.api.objects[f"{JOBS}{name}"], "status": status})
+        self.cache.see_job(body)
+
+    def of(self, field: str) -> dict[str, object]:
+        found = {name: self.api.body("Job", name) for name in NAMES}
+        return {name: None if body is None else body["spec"][field] for name, body in found.items()}
+
+
+def test_all_are_made_and_share_the_places() -> None:
+    bench = Bench()
+    bench.ensure()
+    kinds = [call.kind for call in bench.api.written()]
+    assert kinds == ["ServiceAccount", "NetworkPolicy", "ConfigMap", "Job", "Job", "Job"]
+    assert bench.of("parallelism") == {"words": 2, "words-work-1": 2, "words-work-2": 1}
+    assert sorted((seen.part, seen.parts) for seen in bench.known()) == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_as_they_should_be_they_cost_no_call() -> None:
+    bench = Bench()
+    bench.ensure()
+    before = len(bench.api.calls)
+    bench.ensure()
+    assert len(bench.api.calls) == before
+
+
+def test_places_that_get_free_go_to_those_who_can_use_them() -> None:
+    bench = Bench()
+    bench.ensure()
+    bench.status("words", {"completedIndexes": "0-2"})
+    bench.ensure()
+    assert bench.of("parallelism") == {"words": 2, "words-work-1": 3, "words-work-2": 2}
+
+
+def test_one_that_is_gone_is_made_anew_and_the_others_stay() -> None:
+    bench = Bench()
+    bench.ensure()
+    uids = {name: bench.api.body("Job", name)["metadata"]["uid"] for name in NAMES}  # type: ignore[index]
+    bench.api.remove(f"{JOBS}words-work-1")
+    bench.ensure(jobs=[seen for seen in bench.known() if seen.part != 1])
+    after = {name: bench.api.body("Job", name)["metadata"]["uid"] for name in NAMES}  # type: ignore[index]
+    assert {name for name in NAMES if after[name] != uids[name]} == {"words-work-1"}
+
+
+def test_a_place_given_away_by_a_call_whose_answer_was_lost_is_not_given_twice() -> None:
+    bench = Bench()
+    bench.ensure()
+    stale = bench.known()
+    path = f"{JOBS}words-work-2"
+    body = bench.api.objects[path]
+    bench.api.put(path, {**body, "spec": {**body["spec"], "parallelism": 2}})
+    bench.status("words", {"completedIndexes": "0,1"})
+    shown = next(seen for seen in bench.known() if seen.part == 0)
+
+    # As far as it knows two places are free; one of them is not.
+    bench.ensure(jobs=[shown, *(seen for seen in stale if seen.part)])
+
+    assert bench.of("parallelism") == {"words": 2, "words-work-1": 2, "words-work-2": 2}
+
+
+def test_a_pause_is_for_all_that_are_not_over() -> None:
+    bench = Bench()
+    bench.ensure()
+    bench.status("words-work-1", over("Complete", completedIndexes="0-2"))
+    bench.act(SuspendJob(step=Step.WORK))
+    assert bench.of("suspend") == {"words": True, "words-work-1": False, "words-work-2": True}
+    bench.ensure()
+    assert set(bench.of("suspend").values()) == {False}
+
+
+def test_a_run_that_has_failed_stops_all() -> None:
+    bench = Bench()
+    bench.ensure()
+    bench.act(StopJob(step=Step.WORK))
+    assert set(bench.of("suspend").values()) == {True}
