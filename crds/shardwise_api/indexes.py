@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
+
+from .common import MAX_SHARDS
 
 
 def to_text(indexes: Iterable[int]) -> str:
@@ -31,19 +34,26 @@ def counted_in(text: str, positions: Iterable[int]) -> set[int]:
     Raises:
         ValueError: the text is not a list of intervals, or has no such place.
     """
-    members, wanted = sorted(from_text(text)), set(positions)
+    members, wanted = _members(text), set(positions)
     if any(not 0 <= position < len(members) for position in wanted):
         raise ValueError(f"{text!r} has {len(members)} members, and no place {to_text(wanted)}")
     return {members[position] for position in wanted}
+
+
+@lru_cache(maxsize=256)
+def _members(text: str) -> tuple[int, ...]:
+    # Asked for with every event of a Job's pods.
+    return tuple(sorted(from_text(text)))
 
 
 def from_text(text: str) -> set[int]:
     """Read what `to_text` or the Job controller wrote.
 
     Raises:
-        ValueError: the text is not a list of intervals.
+        ValueError: the text is not a list of intervals, or of more indexes than a run may have: it may be anybody's.
     """
     found: set[int] = set()
+    count = 0
     for part in filter(None, text.split(",")):
         match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
         if match is None:
@@ -51,5 +61,8 @@ def from_text(text: str) -> set[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise ValueError(f"the interval {part!r} ends before it starts")
+        count += last - first + 1
+        if last >= MAX_SHARDS or count > MAX_SHARDS:
+            raise ValueError(f"the interval {part!r} is too much: a run has at most {MAX_SHARDS:,} shards")
         found.update(range(first, last + 1))
     return found

@@ -45,11 +45,13 @@ class ScriptJob(ApiModel):
 class PodOverride(ApiModel):
     """Some scripts whose pods are another shape: what is given here takes the place of the worker's."""
 
-    ids: list[Word] = Field(min_length=1, max_length=50, description="Whose pods; ids or aliases, as in only.")
+    ids: list[Word] = Field(min_length=1, max_length=50, description="Whose pods: ids as `shardwise plan` lists them.")
     resources: KubernetesObject | None = Field(default=None, description="In place of worker.resources, as a whole.")
-    node_selector: dict[str, str] | None = Field(default=None, description="In place of worker.nodeSelector.")
+    node_selector: dict[str, str] | None = Field(
+        default=None, description="In place of worker.nodeSelector, as a whole; an empty one takes it away."
+    )
     tolerations: list[KubernetesObject] | None = Field(
-        default=None, max_length=20, description="In place of worker.tolerations."
+        default=None, max_length=20, description="In place of worker.tolerations, as a whole; none take them away."
     )
 
     rules: ClassVar = (
@@ -128,8 +130,9 @@ class ScriptsEngine(ApiModel):
     dry_run: bool = Field(default=False, description="Nothing is run; the summary has the commands.")
     allow_partial_success: bool = Field(default=False, description="The run is Complete also when scripts failed.")
     interpreter: Word | None = Field(default=None, description="Absent: the worker's own Python.")
-    pod_overrides: list[PodOverride] = Field(
-        default_factory=list,
+    # Absent and not empty: a worker of an earlier version reads a document that doesn't name it.
+    pod_overrides: list[PodOverride] | None = Field(
+        default=None,
         max_length=8,
         description="Resources and nodes of single scripts: a Job for each entry, and maxWorkers for all together. "
         "Like worker, without effect on one machine.",

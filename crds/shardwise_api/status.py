@@ -115,7 +115,9 @@ class RunStatus(ApiModel):
     )
     start_time: datetime | None = None
     completion_time: datetime | None = None
-    job_ref: JobReference | None = None
+    job_ref: JobReference | None = Field(
+        default=None, description="The Job of the work step; of a suite with podOverrides the first of them."
+    )
     shards: ShardStatus = Field(default_factory=ShardStatus)
     items: ItemStatus = Field(default_factory=ItemStatus)
     progress: Progress = Field(default_factory=Progress)

@@ -101,8 +101,9 @@ class PrepareResult(ApiModel):
     )
     input_fingerprint: str = Field(description="Identifies the input: another one is another run.")
     input_bytes: int | None = None
-    parts: list[str] = Field(
-        default_factory=list, description="Of a suite: the shards of each entry of podOverrides, as interval text."
+    # Absent and not empty: a worker of an earlier version reads a document that doesn't name it.
+    parts: list[str] | None = Field(
+        default=None, description="Of a suite: the shards of each entry of podOverrides, as interval text."
     )
     already_complete: bool = Field(default=False, description="The ledger holds every block of this run.")
     peer_token: str | None = Field(

@@ -38,7 +38,9 @@ def print_suite(run: Run, prepared: PrepareResult, *, workdir: Path) -> None:
     jobs = prepared.details.get("jobs") or []
     if jobs:
         shown = Table(title="Scripts", title_justify="left")
-        overrides = {index: number for number, text in enumerate(prepared.parts) for index in indexes.from_text(text)}
+        overrides = {
+            index: number for number, text in enumerate(prepared.parts or ()) for index in indexes.from_text(text)
+        }
         for heading in ("id", "must succeed", *(["pod on a cluster"] if overrides else []), "command"):
             shown.add_column(heading, overflow="fold")
         for index, job in enumerate(jobs):

@@ -50,6 +50,11 @@ def test_a_relative_path_is_named(change: str, field: str) -> None:
     assert "is relative" in problem
 
 
+def test_an_annotation_by_which_the_operator_knows_its_pods_is_not_for_others() -> None:
+    mine = 'worker.annotations={"shardwise.dev/shards": "0-3", "example.com/mine": "yes"}'
+    assert problems(*ON_A_CLUSTER, mine) == ["spec.worker.annotations: shardwise.dev/shards is the operator's own"]
+
+
 def test_a_tree_of_scripts_is_on_a_volume() -> None:
     (problem,) = problems("output={uri: 'file:///data/out'}", "engine.scripts.source=scripts", text=manifests.SCRIPTS)
     assert problem.startswith("spec.engine.scripts.source: 'scripts' is relative")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from shardwise_api.manifest import parse_manifest
 from shardwise_api.wire import PrepareResult, Step
 from shardwise_operator.core.actions import Action, EnsureJob, StopJob, SuspendJob
 from shardwise_operator.core.plan import run_document
 from shardwise_operator.observe.seen import JobSeen
 from shardwise_operator.shell.cache import Cache
-from shardwise_operator.shell.hands import Hands
+from shardwise_operator.shell.hands import Hands, NameTaken
 from tests.support import manifests
 from tests.support.bodies import over
 from tests.support.fake_api import FakeApi
@@ -25,11 +27,11 @@ JOBS = "/apis/batch/v1/namespaces/team/jobs/"
 class Bench:
     """A suite of nine scripts in three Jobs, five at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
         self.api = FakeApi()
         self.cache = Cache(on_change=lambda uid: None)
         self.hands = Hands(api=self.api, cache=self.cache, settings=SETTINGS)
-        changes = ('output={uri: "file:///data/out"}', f"engine.scripts.podOverrides={json.dumps(OVERRIDES)}")
+        changes = ('output={uri: "file:///data/out"}', f"engine.scripts.podOverrides={json.dumps(OVERRIDES)}", *more)
         body = self.api.put(run_path(), run_body(*changes, text=manifests.SCRIPTS))
         self.run = parse_manifest(manifests.changed(manifests.SCRIPTS, *changes), name="test")
         self.run.metadata.name, self.run.metadata.namespace = "words", "team"
@@ -97,16 +99,16 @@ def test_a_place_given_away_by_a_call_whose_answer_was_lost_is_not_given_twice()
     bench = Bench()
     bench.ensure()
     stale = bench.known()
-    path = f"{JOBS}words-work-2"
+    path = f"{JOBS}words-work-1"
     body = bench.api.objects[path]
-    bench.api.put(path, {**body, "spec": {**body["spec"], "parallelism": 2}})
+    bench.api.put(path, {**body, "spec": {**body["spec"], "parallelism": 3}})
     bench.status("words", {"completedIndexes": "0,1"})
     shown = next(seen for seen in bench.known() if seen.part == 0)
 
-    # As far as it knows two places are free; one of them is not.
+    # As far as it knows a place is free, and it would go to the third one.
     bench.ensure(jobs=[shown, *(seen for seen in stale if seen.part)])
 
-    assert bench.of("parallelism") == {"words": 2, "words-work-1": 2, "words-work-2": 2}
+    assert bench.of("parallelism") == {"words": 2, "words-work-1": 3, "words-work-2": 1}
 
 
 def test_a_pause_is_for_all_that_are_not_over() -> None:
@@ -124,3 +126,68 @@ def test_a_run_that_has_failed_stops_all() -> None:
     bench.ensure()
     bench.act(StopJob(step=Step.WORK))
     assert set(bench.of("suspend").values()) == {True}
+
+
+def test_scripts_that_failed_for_good_free_their_places_too() -> None:
+    bench = Bench()
+    bench.ensure()
+    bench.status("words", {"completedIndexes": "0", "failedIndexes": "1,2"})
+    bench.ensure()
+    assert bench.of("parallelism") == {"words": 2, "words-work-1": 3, "words-work-2": 2}
+
+
+def test_a_job_that_has_ended_needs_no_place_and_is_not_touched() -> None:
+    bench = Bench()
+    bench.ensure()
+    bench.act(SuspendJob(step=Step.WORK))
+    bench.status("words", over("Failed", "DeadlineExceeded", completedIndexes="0"))
+    bench.ensure()
+    assert bench.of("parallelism") == {"words": 2, "words-work-1": 3, "words-work-2": 2}
+    assert bench.of("suspend") == {"words": True, "words-work-1": False, "words-work-2": False}
+
+
+def test_under_a_queue_places_stay_and_nobody_is_let_go() -> None:
+    bench = Bench('worker={labels: {"kueue.x-k8s.io/queue-name": "q"}}')
+    bench.ensure()
+    bench.status("words", {"completedIndexes": "0-2"})
+    before = len(bench.api.written())
+    bench.ensure()
+    assert bench.of("parallelism") == {"words": 2, "words-work-1": 2, "words-work-2": 1}
+    assert set(bench.of("suspend").values()) == {True}
+    assert len(bench.api.written()) == before
+
+
+def test_one_that_can_not_be_made_holds_up_none_that_can() -> None:
+    bench = Bench()
+    bench.ensure()
+    bench.act(SuspendJob(step=Step.WORK))
+    for name in ("words-work-1", "words-work-2"):
+        bench.api.remove(f"{JOBS}{name}")
+    foreign = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "words-work-1", "namespace": "team"}}
+    bench.api.put(f"{JOBS}words-work-1", {**foreign, "spec": {"parallelism": 1, "suspend": False}, "status": {}})
+
+    with pytest.raises(NameTaken, match="words-work-1"):
+        bench.ensure(jobs=[seen for seen in bench.known() if seen.part == 0])
+
+    assert bench.of("suspend") == {"words": False, "words-work-1": False, "words-work-2": False}
+    kept = bench.api.body("Job", "words-work-1")
+    assert kept is not None
+    assert "ownerReferences" not in kept["metadata"]
+
+
+def test_one_that_somebody_spoiled_is_made_as_it_was() -> None:
+    bench = Bench()
+    bench.ensure()
+    path = f"{JOBS}words-work-1"
+    body = bench.api.objects[path]
+    annotations = {**body["metadata"]["annotations"], "shardwise.dev/shards": "x"}
+    spoiled = bench.api.put(path, {**body, "metadata": {**body["metadata"], "annotations": annotations}})
+    bench.cache.see_job(spoiled)
+    assert sorted(seen.part for seen in bench.known()) == [0, 2]
+
+    bench.ensure()
+
+    mended = bench.api.body("Job", "words-work-1")
+    assert mended is not None
+    assert mended["metadata"]["annotations"]["shardwise.dev/shards"] == "3-5"
+    assert sorted(seen.part for seen in bench.known()) == [0, 1, 2]

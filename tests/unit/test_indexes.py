@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardwise_api.common import MAX_SHARDS
 from shardwise_api.indexes import counted_in, from_text, to_text
 
 
-@given(st.sets(st.integers(0, 10_000)))
+@given(st.sets(st.integers(0, MAX_SHARDS - 1)))
 def test_a_set_survives_the_round_trip(indexes: set[int]) -> None:
     assert from_text(to_text(indexes)) == indexes
 
@@ -44,6 +45,12 @@ def test_a_run_in_progress_is_told_in_a_few_bytes(shards: int) -> None:
 @pytest.mark.parametrize("text", ["a", "1-", "-1", "1-2-3", "5-3", "1;2", "1.5", "1, 2"])
 def test_what_is_no_interval_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="interval"):
+        from_text(text)
+
+
+@pytest.mark.parametrize("text", ["0-99999999999", "10000", "0-9999,0-9999", f"1,{'9' * 5000}"])
+def test_more_than_a_run_can_have_is_refused_before_it_takes_memory(text: str) -> None:
+    with pytest.raises(ValueError, match=r"too much|digits"):
         from_text(text)
 
 

@@ -219,16 +219,21 @@ class TestSeen:
     @pytest.mark.parametrize(
         "place",
         [
-            {"shardwise.dev/part": "2"},
-            {"shardwise.dev/part": "x/3"},
-            {"shardwise.dev/shards": "1-"},
-            {"shardwise.dev/shards": "1,2"},
+            {"shardwise.dev/part": "2", "shardwise.dev/shards": "1-4"},
+            {"shardwise.dev/part": "x/3", "shardwise.dev/shards": "1-4"},
+            {"shardwise.dev/part": "2/3"},
+            {"shardwise.dev/shards": "1-4"},
+            {"shardwise.dev/part": "2/3", "shardwise.dev/shards": "1-"},
+            {"shardwise.dev/part": "2/3", "shardwise.dev/shards": "1,2"},
+            {"shardwise.dev/part": "2/3", "shardwise.dev/shards": "0-99999999999"},
         ],
     )
     def test_what_somebody_wrote_into_such_a_job_or_pod_is_not_believed(self, place: Body) -> None:
         assert job_seen(job(metadata={"annotations": place}, status={"completedIndexes": "3"})) is None
-        if "shardwise.dev/shards" in place:
-            assert pod_seen(pod(3, metadata={"annotations": place})) is None
+
+    @pytest.mark.parametrize("shards", ["", "x", "1-", "1,2", "0-99999999999"])
+    def test_nor_what_somebody_wrote_into_its_pod(self, shards: str) -> None:
+        assert pod_seen(pod(3, metadata={"annotations": {"shardwise.dev/shards": shards}})) is None
 
     def test_an_index_that_is_no_number_is_none(self) -> None:
         body = pod()

@@ -219,3 +219,14 @@ class TestBounds:
         status = plans(new_run(), observe(prepare=PREPARE_DONE, work=work_over(), finalize=view)).status
         assert status.phase is Phase.COMPLETE
         assert len(condition(status, ConditionType.COMPLETE).message) == 1024
+
+
+def test_of_a_run_that_has_failed_nothing_done_is_forgotten_with_its_jobs() -> None:
+    run = new_run("activeDeadlineSeconds=10")
+    half = work_view(completed=frozenset({0, 1, 5}), failed=frozenset({2}))
+    # Deleted, as a queue would let it go on, before the end could be written down.
+    made = plans(run, observe(prepare=PREPARE_DONE, work=half), observe(at=11, prepare=PREPARE_DONE))
+    assert made.status.phase is Phase.FAILED
+    shards = made.status.shards
+    assert (shards.completed_indexes, shards.failed_indexes, shards.active) == ("0,1,5", "2", 0)
+    assert (shards.succeeded, shards.failed, shards.total) == (3, 1, 8)

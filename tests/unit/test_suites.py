@@ -329,3 +329,43 @@ def test_a_suite_of_other_engines_is_nowhere() -> None:
     made = plans(run, observe(prepare=ONE_RUNS))
     assert made.status.suite is None
     assert isinstance(made.actions[0], EnsureJob)
+
+
+class TestPartsOfPodOverrides:
+    OVERRIDES = "engine.scripts.podOverrides=[{ids: [ok], resources: {}}, {ids: [bad], resources: {}}]"
+
+    def made(self, *parts: str, changes: str = OVERRIDES) -> Plan:
+        prepared = PREPARED.model_copy(update={"parts": [*parts] or None})
+        return plans(suite(changes), observe(prepare=prepare_done(prepared)))
+
+    def test_are_handed_on_to_the_work_step(self) -> None:
+        prepared = ensured(self.made("0", "2-4").actions).document.prepared
+        assert prepared is not None
+        assert prepared.parts == ["0", "2-4"]
+
+    @pytest.mark.parametrize(
+        "parts", [(), ("0",), ("0", "1", "2"), ("0", "x"), ("0-2", "2,3"), ("0", "5"), ("0", "0-99999999999")]
+    )
+    def test_that_can_not_be_are_a_result_that_can_not_be_read(self, parts: tuple[str, ...]) -> None:
+        made = self.made(*parts)
+        failed = condition(made.status, ConditionType.FAILED)
+        assert failed.reason == "InvalidResult"
+        assert "podOverrides" in failed.message
+        assert made.actions == ()
+
+    def test_that_nobody_asked_for_are_one_too(self) -> None:
+        made = self.made("0", changes="engine.scripts.retries=1")
+        assert condition(made.status, ConditionType.FAILED).reason == "InvalidResult"
+
+    def test_are_not_named_to_workers_that_may_be_older_where_there_are_none(self) -> None:
+        document = ensured(self.made(changes="engine.scripts.retries=1").actions).document
+        told = document.model_dump_json(by_alias=True, exclude_none=True)
+        assert "parts" not in told
+        assert "podOverrides" not in told
+
+    def test_count_what_is_over_also_when_their_jobs_are_gone(self) -> None:
+        run = suite("activeDeadlineSeconds=10")
+        half = work(completed=frozenset({0, 1}), failed=frozenset({3}))
+        made = plans(run, observe(prepare=prepare_done(), work=half), observe(at=11, prepare=prepare_done()))
+        assert made.status.suite is not None
+        assert (made.status.suite.counts.success, made.status.suite.counts.failed) == (2, 1)

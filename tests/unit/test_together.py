@@ -76,3 +76,8 @@ def test_it_is_held_when_a_queue_holds_all_that_is_left() -> None:
     assert together([held, DONE], of=2).held
     assert not together([held, SUSPENDED], of=2).held
     assert not together([held, AT_WORK], of=2).held
+
+
+def test_what_a_queue_still_holds_has_no_places_among_those_that_run() -> None:
+    held = replace(SUSPENDED, held=True, parallelism=2)
+    assert together([held, AT_WORK], of=2).parallelism == together([AT_WORK, DONE], of=2).parallelism == 2

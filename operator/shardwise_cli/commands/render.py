@@ -118,8 +118,9 @@ def actions(run: Run) -> list[EnsureJob]:
     prepared = PrepareResult(input_fingerprint=UNKNOWN_FINGERPRINT)
     if suite is not None:
         # The scripts of podOverrides behind as many others as run at once: what is found nobody knows yet.
-        ends = [*accumulate((len(override.ids) for override in suite.pod_overrides), initial=suite.max_workers)]
-        prepared.parts = [indexes.to_text(range(*interval)) for interval in pairwise(ends)]
+        overrides = suite.pod_overrides or ()
+        ends = [*accumulate((len(override.ids) for override in overrides), initial=suite.max_workers)]
+        prepared.parts = [indexes.to_text(range(*interval)) for interval in pairwise(ends)] or None
         prepared.items_total = ends[-1]
     done = {
         Step.PREPARE: prepared.model_dump_json(by_alias=True, exclude_none=True),

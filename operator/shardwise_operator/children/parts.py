@@ -48,7 +48,7 @@ def parts_of(run: Run, action: EnsureJob) -> tuple[Part, ...]:
     if suite is None or not suite.pod_overrides or action.step is not Step.WORK:
         return (Part(number=0, of=1, completions=action.completions),)
     prepared = action.document.prepared
-    named = [indexes.from_text(text) for text in (prepared.parts if prepared is not None else ())]
+    named = [indexes.from_text(text) for text in (prepared.parts or () if prepared is not None else ())]
     rest = set(range(action.completions)).difference(*named)
     shards = {number: members for number, members in enumerate((rest, *named)) if members}
     return tuple(

@@ -9,6 +9,7 @@ from typing import Any
 from shardwise_api.manifest import resolve_paths
 from shardwise_api.runs import Run
 
+OWN_PREFIX = "shardwise.dev/"
 _NOWHERE = Path("/shardwise-relative-path")
 
 
@@ -28,6 +29,9 @@ def cluster_problems(run: Run, *, reserved: Collection[str]) -> list[str]:
             f"{path}: {value!r} is relative, and pods have no folder of the manifest: give an absolute path on a "
             "volume of worker.volumes, or a URI"
         )
+    for key in run.spec.worker.annotations:
+        if key.startswith(OWN_PREFIX):
+            problems.append(f"spec.worker.annotations: {key} is the operator's own")
     seen = set()
     for index, entry in enumerate(run.spec.worker.env):
         name = entry.get("name")

@@ -21,7 +21,7 @@ from .actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
 from .conditions import set_condition, shortened
 from .observed import FAILED_INDEXES, JobState, JobView, Observed
 from .report import describe
-from .suites import at_once, ends, finished, leaves_work_out, shards_of, verdict
+from .suites import at_once, ends, finished, leaves_work_out, parts_fit, shards_of, verdict
 from .training import awaited_ranks, counting, has_begun, presentable
 
 M = TypeVar("M", PrepareResult, RunResult)
@@ -141,6 +141,7 @@ def _ending(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:
         return _Ending(reason=told.reason, message=f"{step}: {told.message}")
     return (
         _unreadable(PrepareResult, Step.PREPARE, observed)
+        or _senseless(run, observed)
         or _unreadable(RunResult, Step.FINALIZE, observed)
         or _deadline(run, observed, status)
     )
@@ -152,6 +153,15 @@ def _unreadable(model: type[M], step: Step, observed: Observed) -> _Ending | Non
         return None
     told = shortened(job.message, limit=200)
     return _Ending(reason="InvalidResult", message=f"{step}: the worker's result can't be read: {told!r}")
+
+
+def _senseless(run: Run, observed: Observed) -> _Ending | None:
+    prepared = _result(PrepareResult, observed.jobs.get(Step.PREPARE))
+    if prepared is None or parts_fit(run, prepared):
+        return None
+    told = shortened(f"{prepared.parts}", limit=200)
+    message = f"prepare: the worker says of podOverrides what can't be: {told} of {prepared.items_total} scripts"
+    return _Ending(reason="InvalidResult", message=message)
 
 
 def _deadline(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:

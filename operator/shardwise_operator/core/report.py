@@ -41,6 +41,16 @@ def describe(
 
 
 def _shards(run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None) -> None:
+    known = status.shards
+    _shards_seen(run, status, observed, prepared)
+    if status.is_true(ConditionType.FAILED) and known.succeeded + known.failed > (
+        status.shards.succeeded + status.shards.failed
+    ):
+        # Its Jobs are being stopped, and under Kueue deleted: what was done is done.
+        status.shards = known.model_copy(update={"active": 0})
+
+
+def _shards_seen(run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None) -> None:
     suite = suite_of(run)
     total = shards_of(run, prepared)
     work = observed.jobs.get(Step.WORK)

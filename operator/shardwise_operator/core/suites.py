@@ -6,8 +6,9 @@ The Job says which scripts are over; what each came to is in their records, whic
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from shardwise_api import indexes
 from shardwise_api.runs import Run, suite_of
 from shardwise_api.status import ConditionType, RunStatus
 from shardwise_api.wire import (
@@ -47,6 +48,24 @@ def shards_of(run: Run, prepared: PrepareResult | None) -> int:
     if suite_of(run) is None:
         return run.spec.sharding.shards
     return (prepared.items_total or 0) if prepared is not None else 0
+
+
+def parts_fit(run: Run, prepared: PrepareResult) -> bool:
+    """Say whether the shards of podOverrides can be as the prepare step says: an image of one's own says anything."""
+    suite = suite_of(run)
+    overrides = (suite.pod_overrides if suite is not None else None) or []
+    if len(prepared.parts or ()) != len(overrides):
+        return False
+    taken: set[int] = set()
+    for text in prepared.parts or ():
+        try:
+            members = indexes.from_text(text)
+        except ValueError:
+            return False
+        if members & taken or any(index >= (prepared.items_total or 0) for index in members):
+            return False
+        taken |= members
+    return True
 
 
 def at_once(run: Run, shards: int) -> int:
@@ -105,6 +124,12 @@ def describe_suite(run: Run, status: RunStatus, *, observed: Observed, prepared:
     total = shards_of(run, prepared) or known.counts.total
     work = observed.jobs.get(Step.WORK) or JobView(state=JobState.RUNNING)
     suspended = status.is_true(ConditionType.SUSPENDED)
+    # Of a run that has failed its Jobs may be gone, and what they came to is known all the same.
+    work = replace(
+        work,
+        completed=work.completed | indexes.from_text(status.shards.completed_indexes),
+        failed=work.failed | indexes.from_text(status.shards.failed_indexes),
+    )
     over = len(work.completed) + len(work.failed)
     status.suite = SuiteStatus(
         exit_status=_exit_status(status, suspended=suspended),

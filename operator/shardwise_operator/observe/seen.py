@@ -79,6 +79,8 @@ def job_seen(body: Body) -> JobSeen | None:
         return None
     annotations = metadata.get("annotations", {})
     shards = annotations.get(Annotations.SHARDS)
+    if (shards is None) != (Annotations.PART not in annotations):
+        return None
     try:
         part, parts = map(int, annotations.get(Annotations.PART, "0/1").split("/"))
         completed = _shards(status.get("completedIndexes", ""), of=shards)

@@ -18,11 +18,13 @@ def together(jobs: Sequence[JobView], *, of: int) -> JobView:
     state = _state(jobs, open_=open_, of=of, broken=broken)
     told = broken or next((job for job in jobs if job.state is JobState.FAILED), jobs[0])
     over = state in _OVER
+    # Those that a queue holds have no places yet, as long as others of them run.
+    placed = [job for job in jobs if not job.held] or jobs
     ends = [job.ended for job in jobs if job.ended is not None]
     return JobView(
         state=state,
         completions=sum(job.completions for job in jobs),
-        parallelism=sum(min(job.parallelism, job.completions - len(job.completed) - len(job.failed)) for job in jobs),
+        parallelism=sum(min(job.parallelism, job.completions - len(job.completed) - len(job.failed)) for job in placed),
         active=sum(job.active for job in jobs),
         running=_union(job.running for job in jobs),
         completed=_union(job.completed for job in jobs),

@@ -53,6 +53,10 @@ class Cache:
     def see_job(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a Job."""
         seen, run = job_seen(body), run_uid(body)
+        if seen is None and run:
+            # No more as it was made: known as it was, nobody would mend it.
+            self._of(run).jobs.pop(body["metadata"]["uid"], None)
+            self._changed(run)
         if seen is None or not run or (seen.uid in self._ended and not deleted):
             return
         jobs = self._of(run).jobs

@@ -86,13 +86,25 @@ class Hands:
             # A place that was given away by a call whose answer is lost must not be given away twice.
             own = await self._as_they_are(run, action, parts)
             given = _shares(run, action, parts, own)
-        missing = {number: parallelism for number, parallelism in given.items() if number not in own}
-        if missing:
-            for child in children_of(run=run, action=action, settings=self._settings, jobs=missing):
-                await self._apply(run, child)
         for number, job in own.items():
             if number in given and not job.condition and not job.deleting:
                 await self._go_on(run, action, job, parallelism=given[number])
+        missing = {number: parallelism for number, parallelism in given.items() if number not in own}
+        if missing:
+            await self._make(run, children_of(run=run, action=action, settings=self._settings, jobs=missing))
+
+    async def _make(self, run: Run, children: Sequence[dict[str, Any]]) -> None:
+        refused: ApiError | NameTaken | None = None
+        for child in children:
+            try:
+                await self._apply(run, child)
+            except (ApiError, NameTaken) as error:
+                if child["kind"] != "Job":
+                    raise
+                # The other Jobs of the step need not wait for this one.
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     async def _as_they_are(self, run: Run, action: EnsureJob, parts: Sequence[Part]) -> dict[int, JobSeen]:
         found = {}

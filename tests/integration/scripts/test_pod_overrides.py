@@ -25,7 +25,7 @@ def suite(folder: Path, *overrides: dict[str, object], **settings: object) -> Su
 
 def parts(suite: SuitePods) -> list[str]:
     assert suite.prepared is not None
-    return suite.prepared.parts
+    return suite.prepared.parts or []
 
 
 def test_the_first_step_says_which_indexes_an_entry_means_by_id_in_any_case(tmp_path: Path) -> None:
@@ -35,6 +35,15 @@ def test_the_first_step_says_which_indexes_an_entry_means_by_id_in_any_case(tmp_
 
     assert [found.index(f"train_{name}") for name in ("bad", "flaky", "noisy", "ok")] == [0, 1, 2, 3]
     assert parts(found) == ["0,3", "1"]
+
+
+def test_an_alias_means_nobody_as_it_may_mean_another_one_tomorrow(tmp_path: Path) -> None:
+    job = {"id": "special", "name": "Special", "script": "train_ok.py", "output": "special"}
+    found = suite(tmp_path, override("train_ok"), jobs=[job])
+    suites.plant(found.tree, "ok")
+    ended = found.prepare()
+    assert (ended.code, ended.failure.reason) == (2, "InvalidSpec"), ended
+    assert "no job has the id 'train_ok'" in ended.failure.message
 
 
 def test_of_scripts_that_were_not_chosen_it_says_nothing(tmp_path: Path) -> None:

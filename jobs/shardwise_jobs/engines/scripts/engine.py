@@ -54,7 +54,7 @@ class ScriptsEngine:
             raise BadConfiguration(f"run document: {error}") from error
         assert spec.engine.scripts is not None
         self._place = Place(context, spec.engine.scripts)
-        self._overrides = [override.ids for override in spec.engine.scripts.pod_overrides]
+        self._overrides = [override.ids for override in spec.engine.scripts.pod_overrides or ()]
 
     # -- prepare
 
@@ -90,7 +90,7 @@ class ScriptsEngine:
         return PrepareResult(
             items_total=len(suite.jobs),
             input_fingerprint=suite.digest,
-            parts=of_overrides,
+            parts=of_overrides or None,
             already_complete=bool(stored) and all(one.record.status is Status.SUCCESS for one in stored),
             details=self._details(
                 suite,

@@ -19,7 +19,8 @@ def parts(jobs: Sequence[SuiteJob], overrides: Sequence[Sequence[str]]) -> list[
     """
     taken: dict[int, int] = {}
     for number, names in enumerate(overrides):
-        ids = meant(jobs, names).ids
+        # No aliases: which job one means would depend on what else is selected.
+        ids = meant(jobs, names, aliases=False).ids
         for index, job in enumerate(jobs):
             if job.id in ids and taken.setdefault(index, number) != number:
                 raise InvalidSuite(

@@ -73,7 +73,9 @@ def select(
         warnings.append(
             "no job was given or found, so the built-in ones are taken (strict_discovery makes it an error)"
         )
-    unknown = [f"{option}: {said}" for option, ids in (named or {}).items() for said in meant(jobs, ids).unknown]
+    unknown = [
+        f"{option}: {said}" for option, ids in (named or {}).items() for said in meant(jobs, ids, aliases=False).unknown
+    ]
     if unknown:
         raise InvalidSuite(f"{'; '.join(unknown[:_NAMED])}; {_known(jobs)}")
     jobs = _filtered(jobs, only=options.only, exclude=options.exclude, warnings=warnings)
@@ -107,11 +109,11 @@ class Meant:
     """What is to be said of each name that means no job."""
 
 
-def meant(jobs: Sequence[SuiteJob], names: Sequence[str]) -> Meant:
+def meant(jobs: Sequence[SuiteJob], names: Sequence[str], *, aliases: bool = True) -> Meant:
     """Return the ids that some names mean, in any case; an id comes before an alias."""
     by_id = {job.id.lower(): {job.id} for job in jobs}
     by_alias: defaultdict[str, set[str]] = defaultdict(set)
-    for job in jobs:
+    for job in jobs if aliases else ():
         for alias in job.aliases:
             by_alias[alias.lower()].add(job.id)
     ids: set[str] = set()
