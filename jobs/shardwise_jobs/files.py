@@ -15,6 +15,7 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from . import remote
+from .compression import decompressed
 from .errors import BadConfiguration, WorkError
 from .pod import mount_hint
 
@@ -62,27 +63,24 @@ def atomic_write(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 @contextmanager
 def open_input(uri: str, *, field: str) -> Iterator[IO[bytes]]:
-    """Open an input for reading bytes, decompressed by its ending.
+    """Open an input for reading bytes, decompressed by its ending; reading a broken file raises BadInput.
 
     Raises:
         BadConfiguration: it can't be opened; the message names `field` and the URI.
+        BadInput: it isn't what its ending says.
         Unavailable: it is not local, and its place can't be reached.
     """
     path = local_path(uri)
     if path is None:
-        stream = remote.open_stream(uri, field=field)
+        stream, name = remote.open_stream(uri, field=field), remote.name_of(uri)
     else:
         try:
-            # Opened here also when fsspec decompresses it: its own words for a missing file are others.
-            with path.open("rb"):
-                pass
-            packed = path.suffix in (".gz", ".bz2", ".xz", ".zst")
-            stream = remote.open_stream(str(path), field=field) if packed else path.open("rb")
+            stream, name = path.open("rb"), path.name
         except OSError as error:
             hint = mount_hint(path)
             raise BadConfiguration(f"{field}: {uri}: {error.strerror or error}{hint}") from error
-    with stream:
-        yield stream
+    with stream, decompressed(stream, name=name, where=f"{field}: {remote.shown(uri)}") as content:
+        yield content
 
 
 class OutputFolder:

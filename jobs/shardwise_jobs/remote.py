@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import gzip
 import importlib
 import io
 from collections.abc import Callable, Iterator
@@ -64,7 +63,7 @@ def library() -> Any:
 
 
 def open_stream(uri: str, *, field: str) -> IO[bytes]:
-    """Open a file for reading bytes from its begin to its end, decompressed by its ending.
+    """Open a file for reading its bytes from its begin to its end.
 
     Raises:
         BadConfiguration: it can't be opened.
@@ -73,7 +72,7 @@ def open_stream(uri: str, *, field: str) -> IO[bytes]:
 
     def opened() -> IO[bytes]:
         with translated(field=field, uri=uri):
-            stream = library().open(uri, "rb", compression="infer").open()
+            stream = library().open(uri, "rb").open()
             # A stream that can't go back has no lines by itself.
             return cast("IO[bytes]", io.BufferedReader(stream, _BUFFER))
 
@@ -112,6 +111,13 @@ def remove(uri: str, *, field: str) -> None:
         place.rm_file(path)
 
 
+def name_of(uri: str) -> str:
+    """Return the name of the file that a URI leads to, without a query."""
+    parts = urlsplit(uri)
+    path = parts.path if parts.scheme in ("http", "https") else uri
+    return path.rstrip("/").rpartition("/")[2]
+
+
 def shown(uri: str) -> str:
     """Return a URI for messages: a password or a signature in it is not for logs."""
     parts = urlsplit(uri)
@@ -137,9 +143,6 @@ def translated(*, field: str, uri: str) -> Iterator[None]:
 def _explained(error: Exception, *, where: str, scheme: str) -> WorkError | None:
     error = _behind(error)
     kind, module, said = type(error).__name__, _module(error), _line(error)
-    if isinstance(error, gzip.BadGzipFile):
-        # What the file holds is for who reads it to judge.
-        return None
     if isinstance(error, ImportError):
         extra = _EXTRAS.get(scheme)
         need = f"pip install 'shardwise[{extra}]'" if extra else said

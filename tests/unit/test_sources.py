@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import json
+import sys
 import tracemalloc
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,13 @@ from shardwise_api.sharding import shard_items
 from shardwise_jobs.errors import BadConfiguration, BadInput
 from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.sources import LineFiles, Record, RecordSource
+from shardwise_jobs.sources.files import MAX_LINE_BYTES
 from tests.support.lines import write_lines
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 LONG = "a text that is long enough"
 
@@ -83,19 +92,32 @@ class TestLines:
         assert _all(_jsonl(packed)) == _all(_jsonl(plain))
         assert _jsonl(packed).survey(max_samples=None).fingerprint == _jsonl(plain).survey(max_samples=None).fingerprint
 
-    @pytest.mark.parametrize("ending", ["gz", "bz2"])
-    def test_a_compressed_file_that_was_cut_off_is_bad_input(self, ending: str, tmp_path: Path) -> None:
-        whole = "".join(json.dumps({"text": f"{LONG} {number**9}"}) + "\n" for number in range(2000)).encode()
-        packed = (gzip.compress if ending == "gz" else bz2.compress)(whole)
-        path = tmp_path / f"cut.jsonl.{ending}"
-        path.write_bytes(packed[: len(packed) // 2])
-        with pytest.raises(BadInput, match=rf"uris: .*cut\.jsonl\.{ending}: the compressed file is broken"):
-            _jsonl(path).survey(max_samples=None)
+    def test_a_compressed_file_that_was_cut_off_is_bad_input(self, tmp_path: Path) -> None:
+        path = tmp_path / "cut.jsonl.zst"
+        path.write_bytes(zstd.compress(json.dumps({"text": LONG}).encode() + b"\n")[:-4])
+        for source in (_jsonl(path), _text(path)):
+            with pytest.raises(BadInput, match=r"^spec\..*uris: .*cut\.jsonl\.zst: the compressed file is broken"):
+                source.survey(max_samples=None)
 
-    def test_a_file_that_is_not_what_its_ending_says_is_bad_input(self, tmp_path: Path) -> None:
-        path = write_lines(tmp_path / "a.jsonl.gz", {"text": LONG})
-        with pytest.raises(BadInput, match=r"a\.jsonl\.gz: the compressed file is broken"):
-            _jsonl(path).survey(max_samples=None)
+    @pytest.mark.parametrize("make", [_text, _jsonl])
+    def test_a_byte_order_mark_is_no_part_of_a_file_s_text(
+        self, make: Callable[[Path], LineFiles], tmp_path: Path
+    ) -> None:
+        plain = write_lines(tmp_path / "a", *({"text": f"{LONG} {number}"} for number in range(3)))
+        marked = tmp_path / "b"
+        marked.write_bytes(codecs.BOM_UTF8 + plain.read_bytes())
+        assert _all(make(marked)) == _all(make(plain))
+        # Only at its begin: elsewhere it is a character as any other.
+        (tmp_path / "c").write_bytes(b"one\n\xef\xbb\xbftwo\n")
+        assert [record.text for record in _all(_text(tmp_path / "c"))] == ["one", "\ufefftwo"]
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32"])
+    @pytest.mark.parametrize("make", [_text, _jsonl])
+    def test_utf16_is_refused(self, make: Callable[[Path], LineFiles], encoding: str, tmp_path: Path) -> None:
+        path = tmp_path / "windows.txt"
+        path.write_text(json.dumps({"text": LONG}) + "\n", encoding=encoding)
+        with pytest.raises(BadInput, match=r"windows\.txt: the text is UTF-16 or UTF-32, not UTF-8; convert it: iconv"):
+            make(path).survey(max_samples=None)
 
     def test_files_come_by_uri_too(self) -> None:
         folder = OutputFolder(f"memory://{uuid.uuid4().hex}")
@@ -273,6 +295,30 @@ class TestIdentityOfInput:
         assert not source.unchanged(size_bytes=size)
         second.unlink()
         assert not source.unchanged(size_bytes=size)
+
+
+def test_a_line_that_unfolds_to_gigabytes_is_a_failed_item_and_not_held(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(b'{"text": "')
+        for _ in range(256):
+            stream.write(b"a" * 2**20)
+        stream.write(b'"}\n' + json.dumps({"text": LONG}).encode())
+    source = _jsonl(path)
+    tracemalloc.start()
+    try:
+        survey = source.survey(max_samples=None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert survey.failures == [(0, f"bomb.jsonl.gz line 1: the line is longer than {MAX_LINE_BYTES} bytes")]
+    assert (survey.samples, survey.failed) == (1, 1)
+    assert peak < 3 * MAX_LINE_BYTES < 256 * 2**20
+    # What was passed over counts all the same: with other content it is another input.
+    with gzip.open(path, "rb") as stream:
+        content = stream.read()
+    path.write_bytes(gzip.compress(content.replace(b'aaa"', b'aab"'), compresslevel=1))
+    assert _jsonl(path).survey(max_samples=None).fingerprint != survey.fingerprint
 
 
 def test_a_long_file_is_read_in_bounded_memory(tmp_path: Path) -> None:

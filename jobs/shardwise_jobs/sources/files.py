@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import lzma
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import islice
-from typing import IO
 
 from shardwise_api.kato import FileFormat
-from shardwise_jobs.errors import BadInput
 from shardwise_jobs.files import local_path, local_size, open_input
 from shardwise_jobs.remote import shown, translated
 
 from .base import Record, Survey, require_samples, tally, text_of
+from .lines import read_lines
 
 FIELD = "spec.engine.kato.dataset.files.uris"
+MAX_LINE_BYTES = 64 << 20
+"""A longer line is a failed item, and is passed over without being held: a small compressed file may hold gigabytes."""
 
 
 class LineFiles:
@@ -48,32 +46,33 @@ class LineFiles:
         """See `RecordSource.unchanged`."""
         return size_bytes == local_size(self._uris)
 
-    def _numbered(self, seen: Callable[[bytes], object] | None) -> Iterator[tuple[int, str, int, bytes]]:
+    def _numbered(self, seen: Callable[[bytes], object] | None) -> Iterator[tuple[int, str, int, bytes | None]]:
         item = 0
         for uri in self._uris:
             with ExitStack() as stack:
                 stream = stack.enter_context(open_input(uri, field=self._field))
-                for number, line in enumerate(self._lines(stream, uri), start=1):
-                    if seen is not None:
-                        # A last line without its end is the same item as with it, and ends where the next file begins.
-                        seen(line if line.endswith(b"\n") else line + b"\n")
+                if local_path(uri) is None:
+                    stack.enter_context(translated(field=self._field, uri=uri))
+                lines = read_lines(
+                    stream,
+                    max_bytes=MAX_LINE_BYTES,
+                    where=f"{self._field}: {shown(uri)}",
+                    seen=seen,
+                    # JSON's own reader drops it, and its fingerprints have always had it.
+                    drop_bom=self._format is FileFormat.TEXT,
+                )
+                for number, line in lines:
                     yield item, uri, number, line
                     item += 1
 
-    def _lines(self, stream: IO[bytes], uri: str) -> Iterator[bytes]:
-        try:
-            if local_path(uri) is not None:
-                yield from stream
-                return
-            with translated(field=self._field, uri=uri):
-                yield from stream
-        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise BadInput(f"{self._field}: {uri}: the compressed file is broken: {error}") from error
-
-    def _records(self, lines: Iterator[tuple[int, str, int, bytes]]) -> Iterator[Record]:
+    def _records(self, lines: Iterator[tuple[int, str, int, bytes | None]]) -> Iterator[Record]:
         parse = self._parse_json if self._format is FileFormat.JSONL else self._parse_text
         for item, uri, number, line in lines:
-            yield parse(item, uri, number, line)
+            if line is None:
+                failure = f"{_where(uri, number)}: the line is longer than {MAX_LINE_BYTES} bytes"
+                yield Record(item=item, failure=failure)
+            else:
+                yield parse(item, uri, number, line)
 
     def _parse_json(self, item: int, uri: str, number: int, line: bytes) -> Record:
         if not line.strip():

@@ -13,6 +13,7 @@ import pytest
 from shardwise_api.common import Strategy
 from shardwise_api.ingest import Dedup, SourceFiles, SourceFormat
 from shardwise_api.sharding import shard_items
+from shardwise_jobs.engines.ingest import chunk
 from shardwise_jobs.engines.ingest.source import ChunkFiles, Entry
 from shardwise_jobs.errors import BadConfiguration, BadInput
 
@@ -148,6 +149,21 @@ def test_a_broken_compressed_file_is_bad_input(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(json.dumps(_chunk("x" * 10_000)).encode())[:-12])
     with pytest.raises(BadInput, match=r"^spec\.source\.files\.uris: .*a\.jsonl\.gz: the compressed file is broken"):
         _files(path, format=SourceFormat.JSONL).survey()
+
+
+def test_a_file_in_utf16_is_bad_input(tmp_path: Path) -> None:
+    path = tmp_path / "windows.jsonl"
+    path.write_text(json.dumps(_chunk("text")), encoding="utf-16-le")
+    with pytest.raises(BadInput, match=r"^spec\.source\.files\.uris: windows\.jsonl: the text is UTF-16"):
+        _files(path, format=SourceFormat.JSONL).survey()
+
+
+def test_a_request_that_unfolds_to_gigabytes_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.json.gz"
+    path.write_bytes(gzip.compress(b" " * 2**20))
+    monkeypatch.setattr(chunk, "MAX_REQUEST_BYTES", 2**19)
+    with pytest.raises(BadInput, match=r"bomb\.json\.gz: longer than 524288 bytes"):
+        _files(path).survey()
 
 
 def test_a_file_that_is_not_there_is_bad_configuration(tmp_path: Path) -> None:

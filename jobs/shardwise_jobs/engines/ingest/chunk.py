@@ -16,6 +16,7 @@ from typing import IO, Annotated, Any, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from shardwise_jobs.errors import BadInput
+from shardwise_jobs.sources.lines import read_lines
 
 from .codes import DOMAINS, MODIFIERS, TASKS, Codes
 
@@ -23,6 +24,8 @@ MAX_TEXT_BYTES = 1_000_000
 """A text must stay under this many bytes of UTF-8: what is longer is a document that nobody cut."""
 MAX_LINE_BYTES = 8 * MAX_TEXT_BYTES
 """More than any chunk needs, escapes and metadata included; a longer line is passed over without being held."""
+MAX_REQUEST_BYTES = 512 << 20
+"""A request document is read whole, so it must be no longer, however small it is when compressed."""
 
 MAX_DEPTH = 200
 """Lists and objects within each other in a field: what is to be written as JSON again may be no deeper than 255."""
@@ -108,7 +111,10 @@ def read_request(stream: IO[bytes], *, where: str = "request") -> Iterator[Chunk
     Raises:
         BadInput: the document as a whole is no request; the message begins with `where`.
     """
-    _, chunks = parse_request(stream.read(), where=where)
+    content = stream.read(MAX_REQUEST_BYTES + 1)
+    if len(content) > MAX_REQUEST_BYTES:
+        raise BadInput(f"{where}: longer than {MAX_REQUEST_BYTES} bytes, which a request is held in; use format: jsonl")
+    _, chunks = parse_request(content, where=where)
     return iter(chunks)
 
 
@@ -135,7 +141,7 @@ def parse_request(content: bytes, *, where: str = "request") -> tuple[RequestHea
 def read_jsonl(stream: IO[bytes], *, where: str = "chunks") -> Iterator[Chunk | BadChunk]:
     """Yield a chunk, or a `BadChunk`, for each line that is not blank; memory stays bounded, whatever a line holds."""
     index = 0
-    for number, line in _lines(stream):
+    for number, line in read_lines(stream, max_bytes=MAX_LINE_BYTES, where=where):
         place = f"{where}: chunk {index} (line {number})"
         if line is None:
             yield BadChunk(reason=f"{place}: the line is longer than {MAX_LINE_BYTES} bytes")
@@ -149,18 +155,6 @@ def read_jsonl(stream: IO[bytes], *, where: str = "chunks") -> Iterator[Chunk | 
             else:
                 yield _chunk(value, where=place)
         index += 1
-
-
-def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    number = 0
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if len(line) <= MAX_LINE_BYTES:
-            yield number, line
-            continue
-        while not line.endswith(b"\n") and (line := stream.readline(MAX_LINE_BYTES)):
-            continue
-        yield number, None
 
 
 def _json(content: bytes) -> Any:

@@ -7,10 +7,7 @@ again for the texts, and may be another one by then: what is not what was seen b
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import lzma
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -242,11 +239,8 @@ def _fingerprint(digest: hashlib._Hash) -> str:
 
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
-    try:
-        if local_path(uri) is not None:
-            yield
-            return
-        with translated(field=FIELD, uri=uri):
-            yield
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise BadInput(f"{FIELD}: {shown(uri)}: the compressed file is broken: {error}") from error
+    if local_path(uri) is not None:
+        yield
+        return
+    with translated(field=FIELD, uri=uri):
+        yield
