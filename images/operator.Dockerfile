@@ -49,7 +49,7 @@ ENV PATH=/opt/shardwise/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRI
 WORKDIR /
 EXPOSE 8080 8090
 USER 65532:65532
-ENTRYPOINT ["python", "-m", "shardwise_operator"]
+ENTRYPOINT ["python", "-P", "-m", "shardwise_operator"]
 ARG VERSION=dev
 LABEL org.opencontainers.image.title="Shardwise operator" \
       org.opencontainers.image.description="Watches runs and makes their Jobs" \

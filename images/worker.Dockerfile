@@ -96,7 +96,7 @@ ENV PATH=/opt/shardwise/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRI
     NUMBA_CACHE_DIR=/opt/shardwise/compiled SHARDWISE_MODEL=/opt/shardwise/models/minilm
 WORKDIR /
 USER 65532:65532
-ENTRYPOINT ["python", "-m", "shardwise_jobs"]
+ENTRYPOINT ["python", "-P", "-m", "shardwise_jobs"]
 ARG VERSION=dev
 LABEL org.opencontainers.image.title="Shardwise worker" \
       org.opencontainers.image.description="Does the work of a run, one shard a pod" \

@@ -36,3 +36,27 @@ def provide_home(environment: MutableMapping[str, str] = os.environ) -> None:
     home = environment.get("HOME")
     if not home or not os.access(home, os.W_OK | os.X_OK):
         environment["HOME"] = tempfile.gettempdir()
+
+
+def cache_home(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the folder below which this user's caches are kept, None for a user without one; it need not exist."""
+    if named := environment.get("XDG_CACHE_HOME"):
+        return Path(named) / "shardwise"
+    try:
+        return Path(environment.get("HOME") or Path.home()) / ".cache" / "shardwise"
+    except RuntimeError:
+        # No HOME, and no entry in the user database.
+        return None
+
+
+def is_ours(folder: Path) -> bool:
+    """Say whether nobody but this user and root may have made a folder and the one above it, as far as they exist."""
+    for path in (folder, *folder.parents[:1]):
+        try:
+            if path.stat().st_uid not in (0, os.getuid()):
+                return False
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+    return True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from types import TracebackType
 from typing import Never
 
 from tqdm import tqdm
 
+from shardwise_api import safe_streams
 from shardwise_api.runs import IngestRun, Run, is_gang, suite_of, sweep_of
 from shardwise_api.status import ConditionType, Failure, RunStatus
 
@@ -24,12 +24,14 @@ class ProgressBar:
         self._scripts = suite_of(run) is not None
         self._told = ""
         self._shown: list[Failure] = []
-        terminal = sys.stderr.isatty()
+        # Who looks on may go, and the run goes on.
+        stream = safe_streams.messages()
+        terminal = stream.isatty()
         self._bar: tqdm[Never] = tqdm(
             desc=self._label,
             unit=f" {_items_of(run)}",
             unit_scale=False,
-            file=sys.stderr,
+            file=stream,
             dynamic_ncols=terminal,
             mininterval=0.1 if terminal else 5.0,
             smoothing=0.1,
@@ -51,7 +53,7 @@ class ProgressBar:
             self._bar.total = status.items.total
         for failure in [failure for failure in status.failures if failure not in self._shown]:
             where = "" if failure.shard is None else f"shard {failure.shard}, "
-            self._bar.write(f"{where}exit {failure.exit_code}, {failure.reason}: {failure.message}", file=sys.stderr)
+            self._bar.write(f"{where}exit {failure.exit_code}, {failure.reason}: {failure.message}", file=self._bar.fp)
         self._shown = status.failures
         items = status.items
         self._bar.set_postfix(self._beside(status), refresh=False)

@@ -7,6 +7,8 @@ from importlib.metadata import entry_points, version
 
 import click
 
+from shardwise_api import safe_streams
+
 from .commands.change import delete, resume, suspend
 from .commands.get import get, result
 from .commands.logs import logs
@@ -40,6 +42,7 @@ for command in (run, plan, submit, get, watch, logs, result, suspend, resume, de
 
 def main() -> None:
     """Run the command line; the commands of engines are found by entry point."""
+    safe_streams.reserve()
     for point in entry_points(group="shardwise.commands"):
         if _asked_for(point.name):
             cli.add_command(point.load(), name=point.name)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shardwise_api.runs import Run, is_gang, suite_of, sweep_of
+from shardwise_api.safe_streams import results
 from shardwise_api.status import ConditionType, RunStatus
 from shardwise_api.wire import SuiteCounts
 
@@ -20,8 +21,9 @@ _OF_A_SUMMARY = ("picture", "guarantee")
 
 def wide_console() -> Console:
     """Return a console that, where its output is no terminal, has room for a digest in one line."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
+    stream = results()
+    console = Console(file=stream)
+    return console if console.is_terminal else Console(file=stream, width=120)
 
 
 def print_run(run: Run, *, logs: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ from shardwise_api.sharding import shard_items
 from shardwise_api.wire import Environment, PrepareResult, Step, StepFailure
 from shardwise_operator.core.plan import run_document
 
+from ..local.jobs import WORKER
 from ..local.runner import local_parallelism, worker_environment
 from ..local.workdir import Workdir
 from ..suite_plan import print_suite
@@ -74,7 +74,7 @@ def _look(run: Run, directory: Workdir) -> PrepareResult:
         document.write_text(run_document(run).model_dump_json(by_alias=True, exclude_none=True), encoding="utf-8")
         message = Path(folder) / "message.json"
         done = subprocess.run(
-            [sys.executable, "-m", "shardwise_jobs"],
+            WORKER,
             env={
                 **os.environ,
                 **worker_environment(run, directory),

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from shardwise_api import safe_streams
 from shardwise_api.runs import Run
 from shardwise_api.status import ConditionType, RunStatus
 
 from ..bar import ProgressBar
 from ..local.runner import LocalRunner
-from ..local.workdir import Busy, Workdir
+from ..local.workdir import Busy, StatusUnreadable, Workdir
 from ..tables import print_run
 from .common import (
     EXIT_COMPLETE,
@@ -69,15 +70,27 @@ def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output
         fail(str(error), EXIT_FAILED)
     except OSError as error:
         fail(f"--workdir {directory.path}: {error.strerror or error}", EXIT_INVALID)
+    shown = safe_streams.after_showing(lambda: _show(done, output=output, directory=directory), status=EXIT_COMPLETE)
+    code = _tell(done) or shown
+    safe_streams.settle()
+    sys.exit(code)
+
+
+def _show(done: Run, *, output: str, directory: Workdir) -> None:
     if output == "json":
-        click.echo(json.dumps(done.resource_document(), ensure_ascii=False))
+        click.echo(json.dumps(done.resource_document(), ensure_ascii=False), file=safe_streams.results())
     else:
         print_run(done, logs=directory.path / "logs")
-    sys.exit(_tell(done))
 
 
 def _refuse_unfinished(directory: Workdir, *, resume: bool) -> None:
-    before = directory.status()
+    try:
+        before = directory.status()
+    except StatusUnreadable as error:
+        if not resume:
+            fail(f"{error}: go on with --resume, or remove that folder", EXIT_FAILED)
+        safe_streams.tell(f"{error}: going on from what was committed")
+        return
     if before is None or resume or before.is_true(ConditionType.COMPLETE):
         return
     if before.is_true(ConditionType.FAILED) and not before.items.done:
@@ -93,11 +106,11 @@ def _tell(done: Run) -> int:
     status = done.status or RunStatus()
     failed = status.condition(ConditionType.FAILED)
     if failed is not None and failed.status == "True":
-        click.echo(f"Failed ({failed.reason}): {failed.message}", err=True)
+        safe_streams.tell(f"Failed ({failed.reason}): {failed.message}")
         if status.suite is not None and status.suite.exit_status is not None:
             return status.suite.exit_status
         return EXIT_INVALID if failed.reason in INVALID_REASONS else EXIT_FAILED
     if status.is_true(ConditionType.COMPLETE):
         return EXIT_COMPLETE
-    click.echo("interrupted: nothing is lost, the same command with --resume goes on", err=True)
+    safe_streams.tell("interrupted: nothing is lost, the same command with --resume goes on")
     return EXIT_INTERRUPTED

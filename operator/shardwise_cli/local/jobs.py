@@ -32,7 +32,8 @@ LONGEST_BACKOFF_SECONDS = 5.0
 MAX_FAILURES = 10
 KILL_SECONDS = 5.0
 """A killed process is gone in no time, unless it hangs in the kernel."""
-WORKER = (sys.executable, "-m", "shardwise_jobs")
+WORKER = (sys.executable, "-P", "-m", "shardwise_jobs")
+"""The folder it is started in is no place to import from: what lies there would stand in for modules."""
 
 
 @dataclass(slots=True)

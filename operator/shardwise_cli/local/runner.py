@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from types import FrameType, TracebackType
 
 from shardwise_api.runs import Run, is_gang, suite_of, sweep_of
+from shardwise_api.safe_streams import tell
 from shardwise_api.status import Failure, RunStatus
 from shardwise_api.wire import Environment, Step
 from shardwise_operator.children.pod import single_threaded
@@ -35,14 +35,17 @@ def local_uid(run: Run) -> str:
 
 
 class Interrupts:
-    """SIGINT and SIGTERM, counted: once means finish the current blocks, twice means now."""
+    """SIGINT, SIGTERM and SIGHUP, counted: once means finish the current blocks, twice means now."""
 
     def __init__(self) -> None:
         self.count = 0
         self._before: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                # Under nohup the terminal may go, and the run goes on.
+                continue
             self._before[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -174,4 +177,4 @@ def _finishing(run: Run) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"\n{text}", file=sys.stderr, flush=True)
+    tell(f"\n{text}")

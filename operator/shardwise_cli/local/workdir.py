@@ -19,6 +19,10 @@ class Busy(Exception):
     """Another runner works in this directory."""
 
 
+class StatusUnreadable(Exception):
+    """The last status is no status: what a full disk or a lost machine left."""
+
+
 class Workdir:
     """Files of one local run: documents, logs, progress, results and the last status."""
 
@@ -45,9 +49,16 @@ class Workdir:
             yield
 
     def status(self) -> RunStatus | None:
-        """Return the status that the last runner wrote."""
+        """Return the status that the last runner wrote, None where none did.
+
+        Raises:
+            StatusUnreadable: there is one, but it can't be read.
+        """
         path = self.path / "status.json"
-        return RunStatus.model_validate_json(path.read_bytes()) if path.exists() else None
+        try:
+            return RunStatus.model_validate_json(path.read_bytes()) if path.exists() else None
+        except ValidationError as error:
+            raise StatusUnreadable(f"{path} is damaged") from error
 
     def write_status(self, status: RunStatus) -> None:
         """Keep a status."""
@@ -100,4 +111,6 @@ class Workdir:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
         Path(temporary).replace(path)

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from shardwise_jobs.engines.difflogic.model import compiled, cpu
+from shardwise_jobs.engines.ingest.embed import onnx_model
+from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.pod import cache_home, is_ours
 
 TRAIN = """
 import numba
@@ -80,3 +83,45 @@ def test_whoever_names_a_processor_is_obeyed(monkeypatch: pytest.MonkeyPatch) ->
     cpu.choose()
     assert os.environ[cpu.NAME] == "generic"
     assert cpu.FEATURES not in os.environ
+
+
+SQUARE = """
+from shardwise_jobs.engines.difflogic.model.compiled import compiled, folder
+def square(x: int) -> int:
+    return x * x
+made = compiled(square)
+print(made(7), folder(), sum(made.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.parametrize(("suffix", "left"), [(".nbi", b""), (".nbc", b"\x80\x04half")])
+def test_a_damaged_cache_is_compiled_anew(tmp_path: Path, suffix: str, left: bytes) -> None:
+    assert run("-c", SQUARE, folder=tmp_path).split() == ["49", str(tmp_path), "0"]
+    (damaged,) = tmp_path.glob(f"*{suffix}")
+    damaged.write_bytes(left)
+    assert run("-c", SQUARE, folder=tmp_path).split()[0] == "49"
+    # And is whole for the next.
+    assert run("-c", SQUARE, folder=tmp_path).split() == ["49", str(tmp_path), "1"]
+
+
+def test_code_is_taken_from_no_folder_of_somebody_else(tmp_path: Path) -> None:
+    home = tmp_path / "shardwise"
+    assert is_ours(home)
+    home.mkdir()
+    assert is_ours(home)
+    if os.geteuid() == 0:
+        os.chown(home, 54321, -1)
+        assert not is_ours(home)
+
+
+def test_a_user_without_a_home_has_no_place_for_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    assert cache_home({}) is None
+    assert cache_home({"HOME": "/h"}) == Path("/h/.cache/shardwise")
+    assert cache_home({"HOME": "/h", "XDG_CACHE_HOME": "/c"}) == Path("/c/shardwise")
+    with pytest.raises(BadConfiguration, match="SHARDWISE_MODEL"):
+        onnx_model.default_folder({})

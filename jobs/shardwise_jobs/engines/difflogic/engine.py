@@ -27,7 +27,7 @@ from .training.loop import train
 from .training.parts import Part, parts_of
 from .training.reporting import Reporter
 
-RANK = (sys.executable, "-m", "shardwise_jobs.engines.difflogic.rank")
+RANK = (sys.executable, "-P", "-m", "shardwise_jobs.engines.difflogic.rank")
 """What becomes an MPI rank."""
 
 

@@ -176,9 +176,10 @@ def suite(
     Each script is a process of its own, with its attempts, its log, and an output folder where it takes one. It is
     given --epochs and the like only if it seems to take them. One that fails stops no other.
     """
+    from shardwise_api.safe_streams import settle, tell
+
     from .model.options import SuiteOptions
     from .terminal.here import Wish, run_here
-    from .terminal.viewer import settle, tell
 
     if self_test:
         from .terminal.self_test import run_self_test

@@ -38,7 +38,7 @@ def main() -> int:
     every = list(cpu.LEVELS) if platform.machine() == "x86_64" else ["own"]
     for level in arguments.level or every:
         chosen = {} if level == "own" else {cpu.NAME: level, cpu.FEATURES: ""}
-        command = [sys.executable, "-m", _MODULE, "--here"]
+        command = [sys.executable, "-P", "-m", _MODULE, "--here"]
         subprocess.run(command, env={**os.environ, **chosen}, check=True)
         print(f"compiled for {level}")
     return 0

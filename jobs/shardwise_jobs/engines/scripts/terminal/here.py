@@ -19,6 +19,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from shardwise_api.safe_streams import after_showing, messages, results, settle, tell
 from shardwise_api.scripts import KILL_SECONDS
 
 from ..model.complaints import InvalidSuite
@@ -37,7 +38,6 @@ from ..selecting.selection import Selection, select
 from .advice import advise_here
 from .board import Board, Plain
 from .tables import print_list, print_records, wide_console
-from .viewer import after_showing, messages, results, settle, tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,8 @@ from typing import Any
 import click
 from rich.table import Table
 
+from shardwise_api.safe_streams import after_showing, results
+
 from ..model.options import SuiteOptions
 from ..model.records import JobRecord, Status, SuiteExit, exit_status_of
 from ..model.summary import summary_of, write_summary
@@ -30,7 +32,6 @@ from ..running.logs import log
 from ..running.runner import Runner, Suite
 from ..selecting.selection import select
 from .tables import wide_console
-from .viewer import after_showing, results
 
 _WORKERS = 3
 _LIMIT_SECONDS = 60.0

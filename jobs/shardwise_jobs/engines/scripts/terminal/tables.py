@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from shardwise_api.safe_streams import results
+
 from ..model.job import SuiteJob
 from ..model.records import FAILURES, JobRecord, Status
 from .board import styled
-from .viewer import results
 
 _SUPPORTED = ("epochs", "folds", "sample", "batch")
 

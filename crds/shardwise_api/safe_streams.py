@@ -13,8 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO, cast
 
-from ..model.records import SuiteExit
-
 
 class _Viewed:
     """As much of a text stream as is written to by click, rich and logging."""
@@ -25,6 +23,11 @@ class _Viewed:
     @property
     def encoding(self) -> str:
         return "utf-8" if self._stream is None else self._stream.encoding
+
+    def fileno(self) -> int:
+        if self._stream is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._stream.fileno()
 
     def isatty(self) -> bool:
         return self._stream is not None and self._stream.isatty()
@@ -44,11 +47,24 @@ class _Viewed:
             except OSError as error:
                 self._lost(self._stream, error)
 
+    def __getattr__(self, name: str) -> object:
+        # What a library asks of a stream besides, as its width or its mode.
+        return getattr(self._stream, name)
+
     def _lost(self, stream: TextIO, error: OSError) -> None:
         if _nobody_reads(stream, error):
             _let_go(stream)
         elif not self._drops_all:
             raise error
+
+
+def reserve() -> None:
+    """Give each standard stream that is closed a place to go: else the next file that is opened takes its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def messages() -> TextIO:
@@ -67,12 +83,12 @@ def tell(text: str) -> None:
 
 
 def after_showing(show: Callable[[], object], *, status: int) -> int:
-    """Show results and return the exit status: that which is given, and no success where they could not be written."""
+    """Show results and return the exit status: that which is given, and 1 for 0 where they could not be written."""
     try:
         show()
     except OSError as error:
         tell(f"error: standard output: {error.strerror or error}")
-        return status or SuiteExit.MANDATORY_JOB_FAILED
+        return status or 1
     return status
 
 
