@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from shardwise_api.status import Condition, ConditionType, Failure, Phase, RunStatus
-from shardwise_api.wire import ItemCounts, ProgressReport, RunDocument, Step
-from shardwise_cli.local.workdir import Busy, Workdir
+from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunDocument, Step
+from shardwise_cli.local.runner import identity_of
+from shardwise_cli.local.workdir import Busy, IdentityChanged, StatusUnreadable, Workdir
+from tests.support.manifests import KATO, parse
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -112,3 +114,35 @@ def test_reports_of_an_earlier_start_are_forgotten(tmp_path: Path) -> None:
     _put(workdir, _report(0))
     workdir.clear_progress()
     assert workdir.reports("run-a") == {}
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b"[]", b'{"phase": "Nowhere"}'])
+def test_a_status_that_is_none_is_told_and_not_taken_for_no_run(left: bytes, tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_bytes(left)
+    with pytest.raises(StatusUnreadable, match=r"status\.json is damaged"):
+        Workdir(tmp_path).status()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("sharding.shards=2", "spec.sharding.shards: 4 then, 2 now"),
+        ("sharding.strategy=Chunked", "spec.sharding.strategy: RoundRobin then, Chunked now"),
+        ("blockSize=7", "spec.blockSize: 50 then, 7 now"),
+    ],
+)
+def test_no_engine_s_run_goes_on_with_other_blocks(change: str, named: str, tmp_path: Path) -> None:
+    def identity(*changes: str, fingerprint: str = "sha256:a") -> dict[str, object]:
+        run = parse(KATO, "sharding.shards=4", "blockSize=50", *changes)
+        prepared = PrepareResult(items_total=100, input_fingerprint=fingerprint)
+        document = RunDocument(uid="u", name="n", kind=run.kind, spec=run.spec_document(), prepared=prepared)
+        return identity_of(run, document)
+
+    workdir = Workdir(tmp_path)
+    workdir.require_identity(identity())
+    workdir.require_identity(identity("sharding.parallelism=2"))
+    with pytest.raises(IdentityChanged, match=named):
+        workdir.require_identity(identity(change))
+    with pytest.raises(IdentityChanged, match="input: sha256:a then, sha256:b now"):
+        workdir.require_identity(identity(fingerprint="sha256:b"))
+    workdir.require_identity(identity())

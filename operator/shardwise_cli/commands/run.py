@@ -14,7 +14,7 @@ from shardwise_api.status import ConditionType, RunStatus
 
 from ..bar import ProgressBar
 from ..local.runner import LocalRunner
-from ..local.workdir import Busy, StatusUnreadable, Workdir
+from ..local.workdir import Busy, IdentityChanged, StatusUnreadable, Workdir
 from ..tables import print_run
 from .common import (
     EXIT_COMPLETE,
@@ -68,6 +68,8 @@ def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output
                 done = runner.run()
     except Busy as error:
         fail(str(error), EXIT_FAILED)
+    except IdentityChanged as error:
+        fail(str(error), EXIT_INVALID)
     except OSError as error:
         fail(f"--workdir {directory.path}: {error.strerror or error}", EXIT_INVALID)
     shown = safe_streams.after_showing(lambda: _show(done, output=output, directory=directory), status=EXIT_COMPLETE)

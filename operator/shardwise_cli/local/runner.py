@@ -13,7 +13,7 @@ from types import FrameType, TracebackType
 from shardwise_api.runs import Run, is_gang, suite_of, sweep_of
 from shardwise_api.safe_streams import tell
 from shardwise_api.status import Failure, RunStatus
-from shardwise_api.wire import Environment, Step
+from shardwise_api.wire import Environment, RunDocument, Step
 from shardwise_operator.children.pod import single_threaded
 from shardwise_operator.core.actions import EnsureJob, StopJob, SuspendJob
 from shardwise_operator.core.attempts import attempts
@@ -138,6 +138,8 @@ class LocalRunner:
     def _ensure(self, action: EnsureJob) -> None:
         job = self._jobs.get(action.step)
         if job is None:
+            if action.step is Step.WORK:
+                self._workdir.require_identity(identity_of(self._run, action.document))
             job = LocalJob(
                 step=action.step,
                 completions=action.completions,
@@ -150,6 +152,18 @@ class LocalRunner:
             self._jobs[action.step] = job
         job.resume()
         job.tick()
+
+
+def identity_of(run: Run, document: RunDocument) -> dict[str, object]:
+    """Return the fields that the numbers of a run's blocks rest on; none for work that isn't cut into blocks."""
+    if is_gang(run) or sweep_of(run) is not None or suite_of(run) is not None or document.prepared is None:
+        return {}
+    return {
+        "spec.sharding.strategy": str(run.spec.sharding.strategy),
+        "spec.sharding.shards": run.spec.sharding.shards,
+        "spec.blockSize": run.spec.block_size,
+        "input": document.prepared.input_fingerprint,
+    }
 
 
 def local_parallelism(run: Run, wanted: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ class Busy(Exception):
 
 class StatusUnreadable(Exception):
     """The last status is no status: what a full disk or a lost machine left."""
+
+
+class IdentityChanged(Exception):
+    """What a block's number rests on is not what it was when this run began."""
 
 
 class Workdir:
@@ -63,6 +68,30 @@ class Workdir:
     def write_status(self, status: RunStatus) -> None:
         """Keep a status."""
         self._write(self.path / "status.json", status.model_dump_json(by_alias=True, exclude_none=True, indent=2))
+
+    def require_identity(self, fields: dict[str, object]) -> None:
+        """Keep what a run's blocks rest on when its work begins, and compare it whenever its work goes on.
+
+        Engines that keep a ledger compare it too; this holds for each engine, whatever it remembers.
+
+        Raises:
+            IdentityChanged: a field is another than it was.
+        """
+        path = self.path / "identity.json"
+        try:
+            recorded = json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            # None yet, or a damaged one: what was committed is for the engine's own ledger to compare.
+            self._write(path, json.dumps(fields, sort_keys=True))
+            return
+        changed = [
+            f"{name}: {recorded.get(name)} then, {now} now" for name, now in fields.items() if recorded.get(name) != now
+        ]
+        if changed:
+            raise IdentityChanged(
+                f"{'; '.join(changed)}: this run was begun with other settings, and going on would count wrongly; give "
+                f"it another metadata.name, or remove {self.path} and what it has stored to begin it anew"
+            )
 
     def write_document(self, step: Step, document: RunDocument) -> Path:
         """Write what the workers of a step read."""
