@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from . import helm, lifecycle, loaded, processes
+from . import helm, kueue, lifecycle, loaded, processes
 from .errors import ClusterError
 from .kubectl import kubectl
 from .settings import KUBERNETES_VERSION, Folders
@@ -37,6 +37,11 @@ def main() -> int:
                     lifecycle.down(folders)
             case "status":
                 return _status(folders)
+            case "kueue":
+                if options.deploy:
+                    kueue.deploy(folders)
+                else:
+                    kueue.build()
             case "load":
                 lifecycle.load(folders, options.archives)
             case "images":
@@ -68,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
     load = commands.add_parser("load", help="import image archives (docker save, oci-archive) into both nodes")
     load.add_argument("archives", nargs="+", type=Path, metavar="archive")
+    queue = commands.add_parser("kueue", help="build Kueue; tens of minutes, once")
+    queue.add_argument("--deploy", action="store_true", help="and bring it into the running cluster")
     commands.add_parser("helm", help="print the path of a Helm; where the machine has none, it is built: minutes, once")
     commands.add_parser("images", help="print the names of each node's images as JSON")
     return parser

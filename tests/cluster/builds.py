@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ClusterError
-from .settings import KUBERNETES_VERSION, SOURCES, cache_folder
+from .settings import KUBERNETES_VERSION, KUEUE_VERSION, SOURCES, cache_folder
 from .shell import say
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
@@ -62,6 +62,11 @@ PROGRAMS = (HYPERKUBE, ETCD, COREDNS)
 """What a cluster is made of."""
 HELM = Program(name="helm", linker_flags=_HELM_FLAGS, package=f"{_HELM}/cmd/helm")
 """Built for who asks for it (`helm.py`): a cluster runs without."""
+_KUEUE = "sigs.k8s.io/kueue"
+KUEUE = Program(
+    name="kueue", package=f"{_KUEUE}/cmd/kueue", linker_flags=f"-X {_KUEUE}/pkg/version.GitVersion=v{KUEUE_VERSION}"
+)
+"""Queues Jobs (`kueue.py`); built for who asks for it, by far the longest of all."""
 KWOK = Program(name="kwok", package="sigs.k8s.io/kwok/cmd/kwok")
 """Plays nodes and pods (`fake_nodes.py`); built for who asks for it."""
 
@@ -71,14 +76,19 @@ def ensure(programs: Sequence[Program] = PROGRAMS) -> None:
     missing = [program for program in programs if not program.built.exists()]
     if not missing:
         return
-    # Where the machine has no Go, `make` puts one beside the Python of the tests.
-    go = shutil.which("go", path=os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)]))
-    if go is None:
-        raise ClusterError("Go is missing: start by `make cluster-up`, or install Go 1.26 or newer")
+    go = go_program()
     say(f"first start: building {', '.join(program.name for program in missing)} from Go modules; this takes minutes")
     cache_folder().mkdir(parents=True, exist_ok=True)
     for program in missing:
         _build(go, program)
+
+
+def go_program() -> str:
+    """Return Go's path; where the machine has none, `make` puts one beside the Python of the tests."""
+    go = shutil.which("go", path=os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)]))
+    if go is None:
+        raise ClusterError("Go is missing: start by `make cluster-up`, or install Go 1.26 or newer")
+    return go
 
 
 def _build(go: str, program: Program) -> None:

@@ -74,6 +74,14 @@ def create(folders: Folders) -> None:
         _write_key(folders.certificates / f"{subject.file}.key", key)
 
 
+def issued(*, name: str, hosts: tuple[str, ...]) -> tuple[bytes, bytes, bytes]:
+    """Return an authority's certificate, a server's certificate by it and the server's key, as PEM, for one service."""
+    authority = _Authority.create()
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = authority.sign(Subject(file=name, name=name, hosts=hosts), key=key)
+    return _pem(authority.certificate), _pem(certificate), _key_pem(key)
+
+
 @dataclass(frozen=True)
 class _Authority:
     """The CA. Its key is kept in memory only: nobody needs it after the start."""
@@ -158,9 +166,11 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     path.touch(mode=0o600)
+    path.write_bytes(_key_pem(key))
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     # Of the two formats only this one is read where a public key is wanted too: for service accounts.
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-        )
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )

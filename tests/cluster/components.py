@@ -137,6 +137,8 @@ def _api_server(folders: Folders) -> Component:
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",
+        # Its own namespace has no route to Services, so webhooks are called at their endpoints.
+        "--enable-aggregator-routing=true",
         f"--audit-policy-file={folders.audit_policy}",
         f"--audit-log-path={folders.audit_log}",
         # One file: whoever reads it wants all of it.

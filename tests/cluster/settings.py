@@ -11,6 +11,7 @@ from .errors import ClusterError
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = Path(__file__).parent
 KUBERNETES_VERSION = "1.34.4"
+KUEUE_VERSION = "0.17.0"
 
 PREFIX = "shardwise"
 """Everything the cluster makes outside its folder (links, namespaces, cgroups) carries this name; nothing else does."""
