@@ -57,7 +57,7 @@ COPY jobs/shardwise_jobs/engines/difflogic/model /sources/shardwise_jobs/engines
 WORKDIR /sources
 RUN mkdir /compiled \
     && if /opt/shardwise/bin/python -c "import importlib.util, sys; sys.exit(not importlib.util.find_spec('numba'))"; then \
-         PYTHONDONTWRITEBYTECODE=1 NUMBA_CACHE_DIR=/compiled \
+         PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/sources NUMBA_CACHE_DIR=/compiled \
            /opt/shardwise/bin/python -m shardwise_jobs.engines.difflogic.model.compile; \
        fi
 

@@ -81,7 +81,7 @@ def _assign(document: Any, path: list[str | int], value: Any) -> None:
 def _key(here: Any, segment: str | int, *, name: str) -> Any:
     """Return the key or index of `segment`, after making room for it."""
     if isinstance(here, list):
-        if not str(segment).isdigit():
+        if not str(segment).isdecimal():
             raise BadOverride(f"{name} is a list: give an index, as {name}[0]")
         index = int(segment)
         if index > len(here):

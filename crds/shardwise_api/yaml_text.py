@@ -78,7 +78,10 @@ def read(text: str, *, name: str) -> tuple[Any, list[Problem]]:
         what = ", ".join(filter(None, (error.context, error.problem)))
         return None, [Problem(_place(name, error.problem_mark or error.context_mark), f"not valid YAML: {what}")]
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        return None, [Problem(name, f"not valid YAML: {str(error).splitlines()[0]}")]
+        return None, [Problem(name, f"not valid YAML: {(str(error).splitlines() or [type(error).__name__])[0]}")]
+    except (KeyError, AttributeError, TypeError, IndexError) as error:
+        # How PyYAML's constructors take a tag, as `!!bool` or `!!timestamp`, before a value that isn't one.
+        return None, [Problem(name, f"not valid YAML: a tag (as !!bool) before a value that doesn't fit it: {error}")]
     except RecursionError:
         return None, [Problem(name, f"nested deeper than {MAX_DEPTH} levels")]
 

@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from shardwise_api.wire import ExitCode
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+@contextmanager
+def panics_are_errors() -> Iterator[None]:
+    """Raise a panic of the Rust library, which no `except Exception` would catch, as a ValueError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(str(error)) from error
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return the first of a model's complaints in one line, with its field."""
+    mistake = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(map(str, mistake['loc'])) or 'the whole'}: {mistake['msg']}"
 
 
 class WorkError(Exception):

@@ -161,7 +161,7 @@ def test_a_final_stage_runs_nothing_and_needs_no_shell_and_no_root(dockerfile: P
 
     assert [text for word, text in final if word == "RUN"] == []
     assert dict(final)["USER"] == "65532:65532"
-    assert dict(final)["ENTRYPOINT"].startswith('["python", "-m", ')
+    assert dict(final)["ENTRYPOINT"].startswith('["python", "-P", "-m", ')
 
 
 def test_pips_own_file_reaches_pip_and_uv(tmp_path: Path) -> None:

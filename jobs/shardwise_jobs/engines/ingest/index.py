@@ -12,13 +12,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
 
 from shardwise_api.ingest import IndexKind
-from shardwise_jobs.errors import BadConfiguration, BadInput, WorkError
+from shardwise_jobs.errors import BadConfiguration, BadInput, WorkError, first_mistake
 from shardwise_jobs.files import OutputFolder, open_input
 
 from .codes import DENSE_WIDTH, Codes
@@ -53,9 +54,9 @@ class Manifest:
     dataset: str
     nlist: int
     """Inverted lists, 0 where there are none."""
-    nprobe: int
+    nprobe: Annotated[int, Field(ge=0, lt=2**31)]
     """Of them, those that a search with codes looks into."""
-    tmd_weight: float
+    tmd_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """What the codes' numbers were multiplied with, and those of a question have to be."""
     sha256: str
     """Of the index file."""
@@ -166,17 +167,23 @@ class VectorIndex:
         with open_input(folder.uri_of(INDEX_FILE), field=_FIELD) as stream:
             content = stream.read()
         try:
-            manifest = Manifest(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise BadInput(f"{folder.uri_of(MANIFEST_FILE)}: no manifest of an index: {error}") from error
+            manifest = TypeAdapter(Manifest).validate_json(text, strict=True)
+        except ValidationError as error:
+            what = first_mistake(error)
+            raise BadInput(f"{folder.uri_of(MANIFEST_FILE)}: no manifest of an index: {what}") from error
         found = hashlib.sha256(content).hexdigest()
         if found != manifest.sha256:
             raise BadInput(f"{folder.uri_of(INDEX_FILE)}: sha256 is {found}, its manifest says {manifest.sha256}")
-        index = _library().deserialize_index(np.frombuffer(content, dtype=np.uint8))
-        if index.ntotal != manifest.ntotal or index.d != manifest.dim:
+        try:
+            index = _library().deserialize_index(np.frombuffer(content, dtype=np.uint8))
+        except Exception as error:  # what its reader raises at bytes that are no index has no common base
+            first = (str(error).splitlines() or [type(error).__name__])[-1][:200]
+            raise BadInput(f"{folder.uri_of(INDEX_FILE)}: no index: {first}") from error
+        is_what = (index.ntotal, index.d, getattr(index, "nlist", 0))
+        if is_what != (manifest.ntotal, manifest.dim, manifest.nlist):
             raise BadInput(
-                f"{folder.uri_of(INDEX_FILE)}: {index.ntotal} vectors of {index.d} numbers, its manifest says "
-                f"{manifest.ntotal} of {manifest.dim}"
+                f"{folder.uri_of(INDEX_FILE)}: {index.ntotal} vectors of {index.d} numbers in {is_what[2]} lists, its "
+                f"manifest says {manifest.ntotal} of {manifest.dim} in {manifest.nlist}"
             )
         return cls(index, manifest)
 
@@ -207,7 +214,7 @@ class VectorIndex:
         while True:
             found = self._nearest(query, count=min(count, self.manifest.ntotal), nprobe=self.manifest.nlist)
             hits = _best(self._by_text(found), k=k)
-            if count >= self.manifest.ntotal:
+            if count >= self.manifest.ntotal or not hits:
                 return hits
             # Whoever was left out has no higher score than the last one, and so no higher cosine than this.
             last = found[-1].score
@@ -230,8 +237,11 @@ class VectorIndex:
     def _by_text(self, hits: Sequence[Hit]) -> Iterator[Hit]:
         for part in _slices(iter(hits)):
             vectors = self._index.reconstruct_batch(np.array([hit.faiss_id for hit in part], dtype=np.int64))
-            shares = np.linalg.norm(vectors[:, : self.manifest.dim - DENSE_WIDTH], axis=1)
+            # In float64 no number of the index is too big to be squared.
+            shares = np.linalg.norm(vectors[:, : self.manifest.dim - DENSE_WIDTH].astype(np.float64), axis=1)
             for hit, share in zip(part, shares.tolist(), strict=True):
+                if not share or not math.isfinite(share):
+                    raise BadInput(f"{_FIELD}: vector {hit.faiss_id} has no direction (zero, or not a number)")
                 yield Hit(faiss_id=hit.faiss_id, score=hit.score / share)
 
     def _check(self, sample: Sequence[tuple[int, NDArray[np.float32]]]) -> None:

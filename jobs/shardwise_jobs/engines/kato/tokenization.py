@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shardwise_api.kato import BuiltinTokenizer, TokenizerSpec
-from shardwise_jobs.errors import BadConfiguration, Unavailable
+from shardwise_jobs.errors import BadConfiguration, Unavailable, panics_are_errors
 from shardwise_jobs.pod import mount_hint
 
 from .hierarchy import Tokenize
@@ -39,11 +39,12 @@ def open_tokenizer(spec: TokenizerSpec) -> Tokenize:
             "tokenizer.file and tokenizer.hub need the extra: pip install 'shardwise[kato]'"
         ) from error
     try:
-        if spec.file is not None:
-            tokenizer = Tokenizer.from_file(spec.file)
-        else:
-            assert spec.hub is not None
-            tokenizer = Tokenizer.from_pretrained(spec.hub)
+        with panics_are_errors():
+            if spec.file is not None:
+                tokenizer = Tokenizer.from_file(spec.file)
+            else:
+                assert spec.hub is not None
+                tokenizer = Tokenizer.from_pretrained(spec.hub)
     except LocalEntryNotFoundError as error:
         # Neither in the cache nor reached: that may be over soon.
         raise Unavailable(f"tokenizer.hub {spec.hub!r}: {error}") from error
@@ -55,7 +56,12 @@ def open_tokenizer(spec: TokenizerSpec) -> Tokenize:
     tokenizer.no_padding()
 
     def tokenize(text: str) -> list[str]:
-        tokens: list[str] = tokenizer.encode(text, add_special_tokens=False).tokens
+        try:
+            with panics_are_errors():
+                tokens: list[str] = tokenizer.encode(text, add_special_tokens=False).tokens
+        except Exception as error:
+            where = spec.file if spec.file is not None else spec.hub
+            raise BadConfiguration(f"tokenizer {where!r} fails on a text: {error}") from error
         return tokens
 
     return tokenize

@@ -17,8 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
-from shardwise_jobs.pod import cache_home, is_ours
-
 from . import cpu
 
 cpu.choose()
@@ -50,6 +48,9 @@ def folder() -> Path | None:
     named = numba.config.CACHE_DIR
     if named:
         return _usable(Path(named), full=True)
+    # Not when an image is built: there are no more modules then than it takes.
+    from shardwise_jobs.pod import cache_home, is_ours
+
     beside = _usable(_HERE / "__pycache__" / "compiled", full=False)
     home = cache_home()
     # Code from a folder that somebody else may write is somebody else's code.

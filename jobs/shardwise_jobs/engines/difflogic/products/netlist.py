@@ -31,9 +31,9 @@ KINDS = {
 """How a gate is written; the other functions of two inputs are these with their inputs swapped."""
 _PLAIN = {"AND": 1, "XOR": 6, "OR": 7, "NOR": 8, "XNOR": 9, "NAND": 14}
 _GATE = re.compile(r"(?P<name>[pg]\d+) = (?P<kind>[A-Z]+)\((?P<a>[a-z0-9.]+), (?P<inverted>NOT )?(?P<b>[a-z0-9.]+)\)")
-_OUTPUT = re.compile(r"new\.c(?P<channel>\d+) = (?P<inverted>NOT )?(?P<source>[a-z0-9.]+)")
-_CHANNELS = re.compile(r"channels (?P<channels>[1-9]\d{0,4})")
-_LEAF = re.compile(r"(?P<signal>[a-z]+\d*)\.c(?P<channel>\d+)")
+_OUTPUT = re.compile(r"new\.c(?P<channel>[0-9]{1,5}) = (?P<inverted>NOT )?(?P<source>[a-z0-9.]+)")
+_CHANNELS = re.compile(r"channels (?P<channels>[1-9][0-9]{0,4})")
+_LEAF = re.compile(r"(?P<signal>[a-z]+[0-9]*)\.c(?P<channel>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +121,13 @@ def parse(text: str) -> Netlist:
     parts: dict[str, list[Gate]] = {"perceive": [], "update": []}
     outputs: list[Output] = []
     known: dict[str, set[str]] = {"perceive": set(PLACES), "update": {"0", "1"}}
+
+    def is_there(name: str) -> bool:
+        if name in known[section]:
+            return True
+        found = leaf(name) if section == "update" else None
+        return found is not None and found[0] in known["perceive"] and found[1] < channels
+
     for number, line in enumerate(text.splitlines(), start=1):
         line = line.partition("#")[0].strip()
         place = f"circuit: line {number}: {line!r}"
@@ -128,8 +135,6 @@ def parse(text: str) -> Netlist:
             continue
         if line in parts:
             section = line
-            if section == "update":
-                known[section] |= {f"{name}.c{channel}" for name in known["perceive"] for channel in range(channels)}
         elif found := _CHANNELS.fullmatch(line):
             channels = int(found["channels"])
         elif (found := _GATE.fullmatch(line)) and section and found["kind"] in _PLAIN:
@@ -137,11 +142,11 @@ def parse(text: str) -> Netlist:
             if found["inverted"]:
                 function = {1: 2, 7: 11}.get(function, 0)
             gate = Gate(name=found["name"], function=function, a=found["a"], b=found["b"])
-            if not function or gate.name in known[section] or {gate.a, gate.b} - known[section]:
+            if not function or gate.name in known[section] or not all(map(is_there, (gate.a, gate.b))):
                 raise BadInput(f"{place}: no gate, there already, or reads what isn't there")
             known[section].add(gate.name)
             parts[section].append(gate)
-        elif (found := _OUTPUT.fullmatch(line)) and found["source"] in known["update"]:
+        elif (found := _OUTPUT.fullmatch(line)) and section == "update" and is_there(found["source"]):
             channel = int(found["channel"])
             if channel >= channels or channel in {output.channel for output in outputs}:
                 raise BadInput(f"{place}: no such channel, or there already")

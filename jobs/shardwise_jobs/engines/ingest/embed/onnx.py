@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.errors import BadConfiguration, panics_are_errors
 
 from .base import EmbeddingFailed, OneByOne, Vectors, unit
 from .onnx_model import GRAPH_FILE, TOKENIZER_FILE, check_graph, ensure, read_card
@@ -42,7 +42,8 @@ class OnnxEmbedder:
             self._session = onnxruntime.InferenceSession(
                 str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
             )
-            self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+            with panics_are_errors():
+                self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
         except Exception as error:  # both libraries raise classes of their own, or bare Exception
             raise BadConfiguration(f"embedding model {folder}: {error}") from error
         self._tokenizer.enable_truncation(max_length=card.max_tokens)
@@ -71,7 +72,11 @@ class OnnxEmbedder:
         self._each.close()
 
     def _one(self, text: str) -> NDArray[np.float32]:
-        ids = np.array([self._tokenizer.encode(text).ids], dtype=np.int64)
+        try:
+            with panics_are_errors():
+                ids = np.array([self._tokenizer.encode(text).ids], dtype=np.int64)
+        except Exception as error:  # of the tokenizers library, bare
+            raise EmbeddingFailed(f"{self.name}: {TOKENIZER_FILE}: {error}") from error
         row: NDArray[np.float32] = self._run(ids, np.ones_like(ids))[0]
         return row
 

@@ -22,7 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shardwise_jobs.errors import BadConfiguration, Unavailable, WorkError
+from pydantic import TypeAdapter, ValidationError
+
+from shardwise_jobs.errors import BadConfiguration, Unavailable, WorkError, first_mistake
 from shardwise_jobs.files import atomic_write
 from shardwise_jobs.pod import cache_home
 
@@ -68,11 +70,11 @@ def read_card(folder: Path) -> ModelCard:
         BadConfiguration: there is none, or it is not a card.
     """
     try:
-        return ModelCard(**json.loads((folder / CARD_FILE).read_text(encoding="utf-8")))
+        return TypeAdapter(ModelCard).validate_json((folder / CARD_FILE).read_bytes(), strict=True)
     except OSError as error:
         raise BadConfiguration(f"embedding model {folder}: {error.strerror or error}; {HOW_TO_GET}") from error
-    except (ValueError, TypeError) as error:
-        raise BadConfiguration(f"embedding model {folder}: {CARD_FILE}: {error}") from error
+    except ValidationError as error:
+        raise BadConfiguration(f"embedding model {folder}: {CARD_FILE}: {first_mistake(error)}") from error
 
 
 def check_graph(folder: Path, *, card: ModelCard) -> None:

@@ -33,7 +33,7 @@ def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
         }
     except OSError as error:
         raise BadConfiguration(f"weights {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadConfiguration(f"weights {path}: not a safetensors file: {error}") from error
 
 
