@@ -132,7 +132,7 @@ def test_an_image_runs_as_a_number_that_is_not_root(built_images: dict[str, Buil
 
     # Kubernetes can't tell from a name whether it is root's.
     assert configuration["User"] == "65532:65532"
-    assert configuration["Entrypoint"][:2] == ["python", "-m"]
+    assert configuration["Entrypoint"][:3] == ["python", "-P", "-m"]
     assert configuration["Labels"]["org.opencontainers.image.title"].startswith("Shardwise ")
     assert (
         built_images[name]
