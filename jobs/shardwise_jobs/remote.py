@@ -12,8 +12,10 @@ import importlib
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, TypeVar, cast
-from urllib.parse import urlsplit
+
+from shardwise_api.uris import allowed_schemes, parts_of, problem_of, redacted, scheme_of
 
 from .backoff import retrying
 from .errors import BadConfiguration, Unavailable, WorkError
@@ -73,11 +75,35 @@ def open_stream(uri: str, *, field: str) -> IO[bytes]:
 
     def opened() -> IO[bytes]:
         with translated(field=field, uri=uri):
-            stream = library().open(uri, "rb", compression="infer").open()
-            # A stream that can't go back has no lines by itself.
-            return cast("IO[bytes]", io.BufferedReader(stream, _BUFFER))
+            return _opened(*_place_of(uri))
 
     return _tried(opened)
+
+
+def open_packed(path: Path, *, field: str) -> IO[bytes]:
+    """Open a local file for reading what it holds, decompressed by its ending. Raises BadConfiguration."""
+    with translated(field=field, uri=str(path)):
+        # Absolute: fsspec would take a `~` at its begin for a home.
+        return _opened(library().get_filesystem_class("file")(), str(path.absolute()))
+
+
+def _opened(place: Any, path: str) -> IO[bytes]:
+    core = library().core
+    stream = core.OpenFile(place, path, "rb", compression=core.get_compression(path, "infer")).open()
+    # A stream that can't go back has no lines by itself.
+    return cast("IO[bytes]", io.BufferedReader(stream, _BUFFER))
+
+
+def _place_of(uri: str) -> tuple[Any, str]:
+    """Return the file system that a URI is of, and the path there; to fsspec each `::` would begin another."""
+    if (problem := problem_of(uri, schemes=allowed_schemes())) is not None:
+        raise ValueError(problem)
+    if len(parts_of(uri)) > 1:
+        place, path = library().core.url_to_fs(uri)
+        return place, path
+    kind = library().get_filesystem_class(scheme_of(uri))
+    place = kind(**kind._get_kwargs_from_urls(uri))
+    return place, place._strip_protocol(uri)
 
 
 def read(uri: str, *, field: str) -> bytes | None:
@@ -85,7 +111,7 @@ def read(uri: str, *, field: str) -> bytes | None:
 
     def content() -> bytes | None:
         with translated(field=field, uri=uri):
-            place, path = library().core.url_to_fs(uri)
+            place, path = _place_of(uri)
             try:
                 return bytes(place.cat_file(path))
             except FileNotFoundError:
@@ -99,7 +125,7 @@ def write(uri: str, content: bytes, *, field: str) -> None:
 
     def written() -> None:
         with translated(field=field, uri=uri):
-            place, path = library().core.url_to_fs(uri)
+            place, path = _place_of(uri)
             place.pipe_file(path, content)
 
     _tried(written)
@@ -108,16 +134,8 @@ def write(uri: str, content: bytes, *, field: str) -> None:
 def remove(uri: str, *, field: str) -> None:
     """Remove a file. Raises as `open_stream`."""
     with translated(field=field, uri=uri):
-        place, path = library().core.url_to_fs(uri)
+        place, path = _place_of(uri)
         place.rm_file(path)
-
-
-def shown(uri: str) -> str:
-    """Return a URI for messages: a password or a signature in it is not for logs."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        return uri
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="…" if parts.query else "").geturl()
 
 
 @contextmanager
@@ -128,7 +146,7 @@ def translated(*, field: str, uri: str) -> Iterator[None]:
     except WorkError:
         raise
     except Exception as error:
-        explained = _explained(error, where=f"{field}: {shown(uri)}", scheme=urlsplit(uri).scheme)
+        explained = _explained(error, where=f"{field}: {redacted(uri)}", scheme=scheme_of(uri))
         if explained is None:
             raise
         raise explained from error

@@ -22,6 +22,8 @@ from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.sources import LineFiles, Record, RecordSource
 from tests.support.lines import write_lines
 
+pytestmark = pytest.mark.usefixtures("memory_uris")
+
 LONG = "a text that is long enough"
 
 

@@ -13,9 +13,10 @@ from itertools import islice
 from typing import IO
 
 from shardwise_api.kato import FileFormat
+from shardwise_api.uris import redacted
 from shardwise_jobs.errors import BadInput
 from shardwise_jobs.files import local_path, local_size, open_input
-from shardwise_jobs.remote import shown, translated
+from shardwise_jobs.remote import translated
 
 from .base import Record, Survey, require_samples, tally, text_of
 
@@ -68,7 +69,7 @@ class LineFiles:
             with translated(field=self._field, uri=uri):
                 yield from stream
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise BadInput(f"{self._field}: {uri}: the compressed file is broken: {error}") from error
+            raise BadInput(f"{self._field}: {redacted(uri)}: the compressed file is broken: {error}") from error
 
     def _records(self, lines: Iterator[tuple[int, str, int, bytes]]) -> Iterator[Record]:
         parse = self._parse_json if self._format is FileFormat.JSONL else self._parse_text
@@ -98,4 +99,4 @@ class LineFiles:
 
 
 def _where(uri: str, number: int) -> str:
-    return f"{shown(uri).rsplit('/', 1)[-1]} line {number}"
+    return f"{redacted(uri).rsplit('/', 1)[-1]} line {number}"
