@@ -25,6 +25,7 @@ _CHAIN = re.compile(rf"::(?={_SCHEME}(?:://|::))")
 _LOCALHOST = "//localhost/"
 _HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^:,\[\]]*)(?::[0-9]*)?"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
+_AMBIGUOUS = re.compile(r"@|%(?![0-9A-Fa-f]{2})")
 _SECRET_KEY = re.compile(r"pass|secret|token|credential|signature|^sig$|key$|^code$|^auth", re.IGNORECASE)
 
 
@@ -150,6 +151,22 @@ def problem_of(uri: str, *, schemes: Iterable[str] | None = None) -> str | None:
     return None
 
 
+def hosts_of(uri: str) -> str:
+    """Return host and port of a database's URI, several with commas between, as they are written.
+
+    Raises:
+        BadUri: a character of user name or password makes it ambiguous where these end.
+    """
+    rest = uri.partition("://")[2]
+    authority, _, _ = _cut(rest, "/?#")
+    userinfo, at, hosts = authority.rpartition("@")
+    path, _, _ = _cut(rest[len(authority) :], "?")
+    bracket = "[" in userinfo and uri.startswith("mongodb")
+    if bracket or _AMBIGUOUS.search(userinfo) or (not at and ":" in hosts and "@" in path):
+        raise BadUri("the user name and password of a URI must be percent-encoded, as %40 for @ and %2F for /")
+    return hosts
+
+
 def redacted(text: str) -> str:
     """Return a path or URI fit to be shown: without user names, passwords, signatures and whatever may be one.
 
@@ -165,7 +182,7 @@ def secrets_of(uri: str) -> set[str]:
     for part in parts_of(uri):
         if (userinfo := _userinfo(part)) is not None:
             _, _, password = userinfo.partition(":")
-            found |= {password, *re.split(r"[/?#@:&=]", password)}
+            found |= {password, *re.split(r"[/?#@:&=\[\]%]", password)}
         _, _, query = part.partition("?")
         for pair in query.partition("#")[0].split("&"):
             key, _, value = pair.partition("=")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from shardwise_api.wire import ExitCode
 
+from .secrets import struck
+
 
 class WorkError(Exception):
     """Base of all errors that a worker reports as one line instead of a traceback."""
@@ -11,6 +13,10 @@ class WorkError(Exception):
     exit_code: int = ExitCode.FAILED
     reason = "WorkerFailed"
     """CamelCase, for the run's conditions."""
+
+    def __str__(self) -> str:
+        # A driver's or a server's words may quote what is nobody's business.
+        return struck(super().__str__())
 
 
 class BadConfiguration(WorkError):

@@ -19,6 +19,7 @@ from shardwise_api.uris import allowed_schemes, parts_of, problem_of, redacted, 
 
 from .backoff import retrying
 from .errors import BadConfiguration, Unavailable, WorkError
+from .secrets import remember
 
 T = TypeVar("T")
 
@@ -96,6 +97,7 @@ def _opened(place: Any, path: str) -> IO[bytes]:
 
 def _place_of(uri: str) -> tuple[Any, str]:
     """Return the file system that a URI is of, and the path there; to fsspec each `::` would begin another."""
+    remember(uri)
     if (problem := problem_of(uri, schemes=allowed_schemes())) is not None:
         raise ValueError(problem)
     if len(parts_of(uri)) > 1:

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO, cast
 
 from pydantic import ValidationError
 
@@ -19,11 +20,14 @@ from .engine import Context
 from .errors import BadConfiguration
 from .files import OutputFolder
 from .progress import ProgressSender
+from .secrets import StruckStream
 from .stop import StopFlag
 
 
 def configure_logging() -> None:
-    """Log to standard error, a line each."""
+    """Log to standard error, a line each; no secret gets to it or to standard output, whoever writes."""
+    if not isinstance(sys.stderr, StruckStream):
+        sys.stdout, sys.stderr = (cast(TextIO, StruckStream(stream)) for stream in (sys.stdout, sys.stderr))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     # A line per request would be the longest part of a log, and cost more than the request.
     for name in ("httpx", "botocore", "aiobotocore"):

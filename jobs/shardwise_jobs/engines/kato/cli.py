@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from shardwise_api.uris import redacted
 from shardwise_jobs.errors import WorkError
 
 from .finalize import digest_lines
@@ -36,7 +37,7 @@ def patterns(uri: str, knowledge_base: str) -> None:
     with _opened(uri) as store:
         config = store.knowledge_base(name=knowledge_base)
         if config is None:
-            raise WorkError(f"--knowledge-base {knowledge_base}: there is none of this name in {uri}")
+            raise WorkError(f"--knowledge-base {knowledge_base}: there is none of this name in {redacted(uri)}")
         for node in config.nodes:
             frequencies = store.frequencies(node_id=node_id(knowledge_base, node))
             sys.stdout.writelines(digest_lines(node, frequencies))

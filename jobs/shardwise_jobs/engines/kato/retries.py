@@ -23,6 +23,7 @@ from tenacity import (
 )
 
 from shardwise_jobs.errors import Unavailable, WorkError
+from shardwise_jobs.secrets import remember
 from shardwise_jobs.stop import pause
 
 Json = dict[str, Any]
@@ -80,7 +81,8 @@ class Wire:
         self.max_attempts = max_attempts
         self.timeout_seconds = timeout_seconds
         url = httpx.URL(base_url.rstrip("/"))
-        self.shown_url = str(url.copy_with(userinfo=b""))
+        remember(base_url)
+        self.shown_url = str(url.copy_with(userinfo=b"", query=None, fragment=None))
         self._http = httpx.Client(
             base_url=url,
             timeout=_timeout(timeout_seconds),

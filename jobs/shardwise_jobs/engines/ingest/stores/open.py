@@ -6,6 +6,7 @@ from pathlib import Path
 
 from shardwise_api import uris
 from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.secrets import remember
 
 from .base import RowStore
 
@@ -31,6 +32,7 @@ def open_store(
     """
     if pool_size < 1:
         raise BadConfiguration(f"pool_size must be greater than 0, not {pool_size}")
+    remember(uri)
     scheme, known, _ = uri.partition("://")
     if scheme == "sqlite":
         from .sqlite import SqliteStore

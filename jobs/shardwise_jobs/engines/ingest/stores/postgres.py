@@ -18,6 +18,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 (it is a 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extensions import parse_dsn
 
+from shardwise_api.uris import BadUri, hosts_of
 from shardwise_jobs.errors import BadConfiguration
 
 from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel
@@ -79,7 +80,10 @@ class PostgresStore(SqlStore):
     def __init__(self, uri: str, *, pool_size: int = 4, timeout_seconds: float = 60, attempts: int = 10) -> None:
         super().__init__(attempts=attempts)
         try:
+            hosts_of(uri)
             given = parse_dsn(uri)
+        except BadUri as error:
+            raise BadConfiguration(f"store.uri: {error}") from None
         except psycopg2.ProgrammingError:
             # Without the driver's text: it may quote the part of the URI that holds the password.
             raise BadConfiguration(

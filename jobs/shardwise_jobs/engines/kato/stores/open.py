@@ -6,6 +6,7 @@ from pathlib import Path
 
 from shardwise_api import uris
 from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.secrets import remember
 
 from .base import PatternStore
 
@@ -32,6 +33,7 @@ def open_store(
     `read_only` refuses to make a store that isn't there. `pool_size` (connections), `bulk_size` (operations in one
     bulk write) and `service` (ends a database's name) act on MongoDB; SQLite waits `timeout_seconds` for a lock.
     """
+    remember(uri)
     scheme, known, _ = uri.partition("://")
     if scheme == "sqlite":
         from .sqlite import SqliteStore
