@@ -11,6 +11,7 @@ import click
 
 from shardwise_api.manifest import InvalidManifest, load_manifest, resolve_paths
 from shardwise_api.runs import Run
+from shardwise_api.terminal import echo
 
 from ..local.runner import local_uid
 
@@ -60,5 +61,5 @@ def default_workdir(manifest: Path, run: Run) -> Path:
 
 def fail(message: str, code: int) -> NoReturn:
     """Say what is wrong on standard error and leave."""
-    click.echo(message, err=True)
+    echo(message, err=True)
     sys.exit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from shardwise_api.runs import Run
 from shardwise_api.status import ConditionType, RunStatus
+from shardwise_api.terminal import echo, to_json
 
 from ..bar import ProgressBar
 from ..local.runner import LocalRunner
@@ -70,7 +70,7 @@ def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output
     except OSError as error:
         fail(f"--workdir {directory.path}: {error.strerror or error}", EXIT_INVALID)
     if output == "json":
-        click.echo(json.dumps(done.resource_document(), ensure_ascii=False))
+        click.echo(to_json(done.resource_document()))
     else:
         print_run(done, logs=directory.path / "logs")
     sys.exit(_tell(done))
@@ -93,11 +93,11 @@ def _tell(done: Run) -> int:
     status = done.status or RunStatus()
     failed = status.condition(ConditionType.FAILED)
     if failed is not None and failed.status == "True":
-        click.echo(f"Failed ({failed.reason}): {failed.message}", err=True)
+        echo(f"Failed ({failed.reason}): {failed.message}", err=True)
         if status.suite is not None and status.suite.exit_status is not None:
             return status.suite.exit_status
         return EXIT_INVALID if failed.reason in INVALID_REASONS else EXIT_FAILED
     if status.is_true(ConditionType.COMPLETE):
         return EXIT_COMPLETE
-    click.echo("interrupted: nothing is lost, the same command with --resume goes on", err=True)
+    echo("interrupted: nothing is lost, the same command with --resume goes on", err=True)
     return EXIT_INTERRUPTED

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 from pydantic_core import to_json
 
+from shardwise_api.terminal import excerpt
 from shardwise_api.uris import redacted
-from shardwise_jobs.engines.ingest.readable import excerpt
 from shardwise_jobs.errors import BadConfiguration, Unavailable
 from shardwise_jobs.secrets import remember
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO, cast
 
+from shardwise_api.terminal import sanitize
+
 from ..model.records import SuiteExit
 
 
@@ -63,7 +65,7 @@ def results() -> TextIO:
 
 def tell(text: str) -> None:
     """Say something on standard error."""
-    messages().write(f"{text}\n")
+    messages().write(f"{sanitize(text)}\n")
 
 
 def after_showing(show: Callable[[], object], *, status: int) -> int:
