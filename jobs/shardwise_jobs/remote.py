@@ -10,11 +10,13 @@ import functools
 import gzip
 import importlib
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
+from shardwise_api.proxies import BadProxy, proxy_for
 from shardwise_api.uris import allowed_schemes, parts_of, problem_of, redacted, scheme_of
 
 from .backoff import retrying
@@ -55,6 +57,10 @@ def library() -> Any:
         ("retries", {"max_attempts": 1}),
     ):
         s3.setdefault(name, value)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint and _is_asked_directly(endpoint):
+        # Its own reading of NO_PROXY knows no networks.
+        s3.setdefault("proxies", {})
     try:
         aiohttp = importlib.import_module("aiohttp")
     except ImportError:
@@ -64,6 +70,13 @@ def library() -> Any:
     for scheme in ("http", "https"):
         conf.setdefault(scheme, {}).setdefault("client_kwargs", {}).setdefault("timeout", timeout)
     return fsspec
+
+
+def _is_asked_directly(url: str) -> bool:
+    try:
+        return proxy_for(url) is None
+    except BadProxy:
+        return False
 
 
 def open_stream(uri: str, *, field: str) -> IO[bytes]:

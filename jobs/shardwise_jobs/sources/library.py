@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardwise_jobs.errors import BadConfiguration, BadInput, Unavailable
 from shardwise_jobs.files import local_size, open_input
+from shardwise_jobs.http_client import adapt_to
 
 from .base import Record, Survey, require_samples, tally, text_of
 
@@ -130,6 +132,8 @@ class LibraryDataset:
         except ImportError as error:
             raise BadConfiguration(f"{self._field}: needs pip install 'shardwise[datasets]'") from error
         datasets.disable_progress_bars()
+        if "data_files" not in self._arguments:
+            adapt_to(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
         for uri in self._arguments.get("data_files", []):
             # The library has one word for all that can be wrong with a file; a pattern is for it to unfold.
             if not _PATTERN.intersection(uri.rpartition("/")[2]):

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from shardwise_api.terminal import excerpt
 from shardwise_api.uris import redacted
 from shardwise_jobs.errors import BadConfiguration, Unavailable
+from shardwise_jobs.http_client import client_options
 from shardwise_jobs.secrets import remember
 
 from .answers import UnusableAnswer
@@ -76,8 +77,7 @@ class OllamaWire:
             base_url=url,
             # Who waits for a connection is not late: the server has not been asked yet.
             timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS), pool=None),
-            # Only https has certificates to check, and to read those of the system takes longer than many a call.
-            verify=url.scheme == "https",
+            **client_options(str(url)),
             limits=httpx.Limits(
                 max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_IDLE_SECONDS
             ),
