@@ -26,6 +26,7 @@ from .copy_binary import decode_reals, encode
 from .ledger_rows import LEDGER_COLUMNS, record_to_row
 from .meta import model_of
 from .pool import ConnectionPool
+from .postgres_refusals import is_for_good
 from .postgres_schema import (
     COLUMN_TYPES,
     COPY_STAGING,
@@ -62,15 +63,6 @@ _IDS = frozenset({"cpe_id", "batch_id"})
 # Serialisation, deadlock, lock not available, cancelled, shut down (three ways), too many connections, idle too long.
 _TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300", "25P03"})
 _CONNECTION_EXCEPTION = "08"
-# The driver keeps no code of a refused connection. What is not known to be for good may pass: a server that starts,
-# stops or crashes has many words for it.
-_REFUSED_FOR_GOOD = (
-    "authentication failed",
-    "does not exist",
-    "no password supplied",
-    "no pg_hba.conf entry",
-    "not permitted to log in",
-)
 _MESSAGE_LENGTH = 300
 
 
@@ -100,9 +92,8 @@ class PostgresStore(SqlStore):
         try:
             connection: Connection = psycopg2.connect(**self._dsn)
         except psycopg2.OperationalError as error:
-            message = _message(error)
-            if any(words in message for words in _REFUSED_FOR_GOOD):
-                raise BadConfiguration(f"{self.where}: {message}") from error
+            if is_for_good(error, dsn=self._dsn):
+                raise BadConfiguration(f"{self.where}: {_message(error)}") from error
             raise
         try:
             with connection, connection.cursor() as cursor:
