@@ -135,6 +135,17 @@ def read(uri: str, *, field: str) -> bytes | None:
     return _tried(content)
 
 
+def matching(uri: str, *, field: str) -> list[str]:
+    """Return the URIs of the files whose names match a pattern, in order of their names. Raises as `open_stream`."""
+
+    def found() -> list[str]:
+        with translated(field=field, uri=uri):
+            place, path = _place_of(uri)
+            return [str(place.unstrip_protocol(name)) for name in sorted(place.glob(path))]
+
+    return _tried(found)
+
+
 def write(uri: str, content: bytes, *, field: str) -> None:
     """Write a file with one request, so that it appears whole or not at all. Raises as `open_stream`."""
 
