@@ -52,14 +52,14 @@ def file_fields(run: Run) -> Iterator[FileField]:
     if kato is None:
         return
     at = "spec.engine.kato"
+    if kato.tokenizer.file is not None:
+        yield _of(kato.tokenizer, "file", f"{at}.tokenizer.file", "path")
     if kato.store is not None and kato.store.uri is not None:
         yield _of(kato.store, "uri", f"{at}.store.uri", "store")
     if kato.dataset.files is not None:
         yield from _listed(kato.dataset.files.uris, f"{at}.dataset.files.uris")
     if kato.dataset.hub is not None and kato.dataset.hub.path.startswith(_FOLDERS):
         yield _of(kato.dataset.hub, "path", f"{at}.dataset.hub.path", "path")
-    if kato.tokenizer.file is not None:
-        yield _of(kato.tokenizer, "file", f"{at}.tokenizer.file", "path")
 
 
 def file_problems(run: Run, *, schemes: Iterable[str] | None = None) -> list[Problem]:
