@@ -24,3 +24,9 @@ def mongo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         missing(f"the MongoDB-wire test server ({error})", mongo_server.HOW_TO_GET)
     with mongo_server.running(tmp_path_factory.mktemp("mongo") / "data") as uri:
         yield uri
+
+
+@pytest.fixture
+def memory_uris(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `memory://` stand for an object store; it is none of the schemes that are allowed by themselves."""
+    monkeypatch.setenv("SHARDWISE_URI_SCHEMES", "memory")

@@ -17,10 +17,10 @@ from pydantic_core import ErrorDetails
 
 from .base import ApiModel
 from .rules import Problem, alias_of, check, join
+from .uris import redacted
 
 Model = TypeVar("Model", bound=ApiModel)
 _MAX_SHOWN = 60
-_CREDENTIALS = re.compile(r"(?<=//)[^/@\s]*:[^/@\s]*(?=@)")
 
 
 def validate(model: type[Model], data: Any) -> tuple[Model | None, list[Problem]]:
@@ -173,7 +173,7 @@ def _shown(details: ErrorDetails) -> str:
         if details["type"] == "string_too_long":
             return str(len(value))
         # A mistyped URI is the likeliest place of a password, and errors end up in logs.
-        value = _CREDENTIALS.sub("***", value)
+        value = redacted(value) if "://" in value else value
         return repr(value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}…")
     return json.dumps(value)
 

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import API_VERSION, explain, yaml_text
+from . import API_VERSION, explain, uris, yaml_text
 from . import overrides as overriding
+from .file_fields import file_fields, file_problems
 from .rules import Problem, join
-from .runs import KINDS, IngestRun, Run, TrainingRun
+from .runs import KINDS, Run
 
 _METADATA = (
     "name",
@@ -91,6 +91,9 @@ def _validate(document: dict[str, Any]) -> tuple[Run | None, list[Problem]]:
         return None, problems
     run, problems = explain.validate(KINDS[kind], {key: value for key, value in document.items() if key != "status"})
     problems.extend(_metadata_problems(document.get("metadata")))
+    if run is not None:
+        # Not yet the schemes: a cluster may know others than this machine.
+        problems.extend(file_problems(run))
     return run, problems
 
 
@@ -126,52 +129,17 @@ def resolve_paths(run: Run, *, base: Path) -> Run:
     """Return a copy whose relative file paths are absolute, as seen from `base`: the folder of the manifest.
 
     URIs with a scheme stay as they are, except `sqlite:///relative.db` and `file://relative`.
+
+    Raises:
+        InvalidManifest: a path or URI can't be used here.
     """
+    if problems := file_problems(run, schemes=uris.allowed_schemes()):
+        raise InvalidManifest(problems)
     base = base.resolve()
     run = run.model_copy(deep=True)
-    if run.spec.output is not None:
-        run.spec.output.uri = _uri(run.spec.output.uri, base=base)
-    if isinstance(run, IngestRun):
-        run.spec.source.files.uris = [_uri(uri, base=base) for uri in run.spec.source.files.uris]
-        if run.spec.store.uri is not None:
-            run.spec.store.uri = _uri(run.spec.store.uri, base=base)
-        model = run.spec.embedding.model
-        # As with a dataset below: anything else may be a name.
-        if model is not None and model.startswith(("./", "../")):
-            run.spec.embedding.model = _path(model, base=base)
-    else:
-        _resolve_kato(run, base=base)
-        if run.spec.engine.scripts is not None:
-            run.spec.engine.scripts.source = _path(run.spec.engine.scripts.source, base=base)
+    for field in file_fields(run):
+        if field.kind != "path":
+            field.assign(uris.resolved(field.value, base=base))
+        elif not field.value.startswith("/"):
+            field.assign(uris.absolute(field.value, base=base))
     return run
-
-
-def _resolve_kato(run: TrainingRun, *, base: Path) -> None:
-    kato = run.spec.engine.kato
-    if kato is None:
-        return
-    if kato.dataset.files is not None:
-        kato.dataset.files.uris = [_uri(uri, base=base) for uri in kato.dataset.files.uris]
-    hub = kato.dataset.hub
-    # Anything else may be a name on the hub, which looks like a relative path.
-    if hub is not None and hub.path.startswith(("./", "../")):
-        hub.path = _path(hub.path, base=base)
-    if kato.tokenizer.file is not None:
-        kato.tokenizer.file = _path(kato.tokenizer.file, base=base)
-    if kato.store is not None and kato.store.uri is not None:
-        kato.store.uri = _uri(kato.store.uri, base=base)
-
-
-def _path(path: str, *, base: Path) -> str:
-    return os.path.normpath(base / Path(path).expanduser())
-
-
-def _uri(uri: str, *, base: Path) -> str:
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return _path(uri, base=base)
-    if scheme == "file":
-        return f"file://{_path(rest, base=base)}"
-    if scheme == "sqlite" and rest.startswith("/"):
-        return f"sqlite:///{_path(rest[1:], base=base)}"
-    return uri

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO, cast
 
+from .terminal import sanitize
+
 
 class _Viewed:
     """As much of a text stream as is written to by click, rich and logging."""
@@ -79,7 +81,7 @@ def results() -> TextIO:
 
 def tell(text: str) -> None:
     """Say something on standard error."""
-    messages().write(f"{text}\n")
+    messages().write(f"{sanitize(text)}\n")
 
 
 def after_showing(show: Callable[[], object], *, status: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from .base import ApiModel
+from .uris import SCHEMES_VARIABLE
 
 MAX_TERMINATION_MESSAGE_BYTES = 4096
 """The kubelet cuts a termination message there."""
@@ -61,6 +62,8 @@ class Environment(StrEnum):
     """Path of the token that goes with each report over http; it is read anew each time, for it rotates."""
     STORE_URI = "SHARDWISE_STORE_URI"
     """A store's URI when the manifest names a Secret for it."""
+    URI_SCHEMES = SCHEMES_VARIABLE
+    """Schemes of inputs and outputs beside the usual ones, with commas between: the administrator's to say."""
     RENDEZVOUS = "SHARDWISE_RENDEZVOUS"
     """Where ranks meet: tcp://host:port of rank 0, or the file:// URI of a file in which it says where it is."""
     TERMINATION_LOG = "SHARDWISE_TERMINATION_LOG"

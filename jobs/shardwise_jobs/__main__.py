@@ -6,6 +6,7 @@ code and its termination message; a traceback appears for our own mistakes only.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -23,6 +24,7 @@ from shardwise_api.wire import (
 from .engine import load_engine
 from .errors import Interrupted, WorkError
 from .pod import provide_home
+from .secrets import struck, struck_values
 from .start import configure_logging, open_context, shard_of
 from .stop import StopFlag
 
@@ -81,12 +83,17 @@ def _failure(error: WorkError) -> StepFailure:
 
 
 def _cut(text: str) -> str:
+    # Struck before it is cut: half a secret would not be known for one.
     # Half of what a kubelet takes: as JSON, text can need twice its bytes.
-    return text.encode("utf-8", "replace")[: MAX_TERMINATION_MESSAGE_BYTES // 2].decode("utf-8", "ignore")
+    return struck(text).encode("utf-8", "replace")[: MAX_TERMINATION_MESSAGE_BYTES // 2].decode("utf-8", "ignore")
 
 
 def _leave(message: ApiModel) -> None:
-    text = message.model_dump_json(by_alias=True, exclude_none=True)
+    text = json.dumps(
+        struck_values(message.model_dump(mode="json", by_alias=True, exclude_none=True)),
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
     path = os.environ.get(Environment.TERMINATION_LOG, "/dev/termination-log")
     if len(text.encode()) > MAX_TERMINATION_MESSAGE_BYTES:
         log.warning("termination message of %d bytes will be cut by a kubelet", len(text.encode()))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from shardwise_api.wire import ExitCode
 
+from .secrets import struck
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -35,6 +37,10 @@ class WorkError(Exception):
     exit_code: int = ExitCode.FAILED
     reason = "WorkerFailed"
     """CamelCase, for the run's conditions."""
+
+    def __str__(self) -> str:
+        # A driver's or a server's words may quote what is nobody's business.
+        return struck(super().__str__())
 
 
 class BadConfiguration(WorkError):

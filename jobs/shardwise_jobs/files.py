@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
-from urllib.parse import unquote, urlsplit
+
+from shardwise_api import uris
 
 from . import remote
 from .compression import decompressed
@@ -25,19 +26,21 @@ _UMASK = os.umask(0o022)
 os.umask(_UMASK)
 
 
-def local_path(uri: str) -> Path | None:
-    """Return the path of a plain path or `file://` URI, None for any other scheme."""
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    if "://" in uri:
-        return None
-    return Path(uri)
+def local_path(uri: str, *, field: str | None = None) -> Path | None:
+    """Return the path of a plain path or `file://` URI, None for any other scheme.
+
+    Raises:
+        BadConfiguration: it can't be a path; the message names `field`, if given.
+    """
+    try:
+        return uris.local_path(uri)
+    except uris.BadUri as error:
+        raise BadConfiguration(f"{field}: {error}" if field else str(error)) from error
 
 
-def local_size(uris: list[str]) -> int | None:
+def local_size(inputs: list[str]) -> int | None:
     """Return the bytes of some files together, None when one of them is not local."""
-    paths = [local_path(uri) for uri in uris]
+    paths = [local_path(uri) for uri in inputs]
     if any(path is None for path in paths):
         return None
     return sum(path.stat().st_size for path in paths if path is not None and path.exists())
@@ -70,7 +73,7 @@ def open_input(uri: str, *, field: str) -> Iterator[IO[bytes]]:
         BadInput: it isn't what its ending says.
         Unavailable: it is not local, and its place can't be reached.
     """
-    path = local_path(uri)
+    path = local_path(uri, field=field)
     if path is None:
         stream, name = remote.open_stream(uri, field=field), remote.name_of(uri)
     else:
@@ -79,7 +82,7 @@ def open_input(uri: str, *, field: str) -> Iterator[IO[bytes]]:
         except OSError as error:
             hint = mount_hint(path)
             raise BadConfiguration(f"{field}: {uri}: {error.strerror or error}{hint}") from error
-    with stream, decompressed(stream, name=name, where=f"{field}: {remote.shown(uri)}") as content:
+    with stream, decompressed(stream, name=name, where=f"{field}: {uris.redacted(uri)}") as content:
         yield content
 
 
@@ -87,16 +90,16 @@ class OutputFolder:
     """A folder of artefacts, local or on an object store."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/")
-        self._path = local_path(self.uri)
+        self.uri = uris.folder_of(uri)
+        self._path = local_path(self.uri, field=OUTPUT_FIELD)
 
     def child(self, name: str) -> OutputFolder:
         """Return a folder within this one."""
-        return OutputFolder(f"{self.uri}/{name}")
+        return OutputFolder(uris.joined(self.uri, name))
 
     def uri_of(self, name: str) -> str:
         """Return the URI of a file in this folder."""
-        return f"{self.uri}/{name}"
+        return uris.joined(self.uri, name)
 
     def check_writable(self) -> None:
         """Write a file and remove it again, so that a run does not find out at its end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from shardwise_api.wire import Checkpoint, Environment, ItemCounts, Metric, Prog
 
 from .files import atomic_write, local_path
 from .progress_http import HttpSink
+from .secrets import struck_values
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ class ProgressSender:
             metrics=list(metrics),
             checkpoint=checkpoint,
         )
-        self._sink.put(report.model_dump_json(by_alias=True).encode(), last=last)
+        told = struck_values(report.model_dump(mode="json", by_alias=True))
+        self._sink.put(json.dumps(told, separators=(",", ":")).encode(), last=last)
 
 
 def _sink(target: str, *, shard: int, environment: Mapping[str, str]) -> Sink | None:

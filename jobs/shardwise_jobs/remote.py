@@ -9,13 +9,18 @@ import errno
 import functools
 import importlib
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
+from shardwise_api.proxies import BadProxy, proxy_for
+from shardwise_api.uris import allowed_schemes, parts_of, problem_of, redacted, scheme_of
+
 from .backoff import retrying
 from .errors import BadConfiguration, Unavailable, WorkError
+from .secrets import remember
 
 T = TypeVar("T")
 
@@ -51,6 +56,10 @@ def library() -> Any:
         ("retries", {"max_attempts": 1}),
     ):
         s3.setdefault(name, value)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint and _is_asked_directly(endpoint):
+        # Its own reading of NO_PROXY knows no networks.
+        s3.setdefault("proxies", {})
     try:
         aiohttp = importlib.import_module("aiohttp")
     except ImportError:
@@ -60,6 +69,13 @@ def library() -> Any:
     for scheme in ("http", "https"):
         conf.setdefault(scheme, {}).setdefault("client_kwargs", {}).setdefault("timeout", timeout)
     return fsspec
+
+
+def _is_asked_directly(url: str) -> bool:
+    try:
+        return proxy_for(url) is None
+    except BadProxy:
+        return False
 
 
 def open_stream(uri: str, *, field: str) -> IO[bytes]:
@@ -72,11 +88,24 @@ def open_stream(uri: str, *, field: str) -> IO[bytes]:
 
     def opened() -> IO[bytes]:
         with translated(field=field, uri=uri):
-            stream = library().open(uri, "rb").open()
+            place, path = _place_of(uri)
             # A stream that can't go back has no lines by itself.
-            return cast("IO[bytes]", io.BufferedReader(stream, _BUFFER))
+            return cast("IO[bytes]", io.BufferedReader(place.open(path, "rb"), _BUFFER))
 
     return _tried(opened)
+
+
+def _place_of(uri: str) -> tuple[Any, str]:
+    """Return the file system that a URI is of, and the path there; to fsspec each `::` would begin another."""
+    remember(uri)
+    if (problem := problem_of(uri, schemes=allowed_schemes())) is not None:
+        raise ValueError(problem)
+    if len(parts_of(uri)) > 1:
+        place, path = library().core.url_to_fs(uri)
+        return place, path
+    kind = library().get_filesystem_class(scheme_of(uri))
+    place = kind(**kind._get_kwargs_from_urls(uri))
+    return place, place._strip_protocol(uri)
 
 
 def read(uri: str, *, field: str) -> bytes | None:
@@ -84,7 +113,7 @@ def read(uri: str, *, field: str) -> bytes | None:
 
     def content() -> bytes | None:
         with translated(field=field, uri=uri):
-            place, path = library().core.url_to_fs(uri)
+            place, path = _place_of(uri)
             try:
                 return bytes(place.cat_file(path))
             except FileNotFoundError:
@@ -93,12 +122,23 @@ def read(uri: str, *, field: str) -> bytes | None:
     return _tried(content)
 
 
+def matching(uri: str, *, field: str) -> list[str]:
+    """Return the URIs of the files whose names match a pattern, in order of their names. Raises as `open_stream`."""
+
+    def found() -> list[str]:
+        with translated(field=field, uri=uri):
+            place, path = _place_of(uri)
+            return [str(place.unstrip_protocol(name)) for name in sorted(place.glob(path))]
+
+    return _tried(found)
+
+
 def write(uri: str, content: bytes, *, field: str) -> None:
     """Write a file with one request, so that it appears whole or not at all. Raises as `open_stream`."""
 
     def written() -> None:
         with translated(field=field, uri=uri):
-            place, path = library().core.url_to_fs(uri)
+            place, path = _place_of(uri)
             place.pipe_file(path, content)
 
     _tried(written)
@@ -107,23 +147,14 @@ def write(uri: str, content: bytes, *, field: str) -> None:
 def remove(uri: str, *, field: str) -> None:
     """Remove a file. Raises as `open_stream`."""
     with translated(field=field, uri=uri):
-        place, path = library().core.url_to_fs(uri)
+        place, path = _place_of(uri)
         place.rm_file(path)
 
 
 def name_of(uri: str) -> str:
     """Return the name of the file that a URI leads to, without a query."""
-    parts = urlsplit(uri)
-    path = parts.path if parts.scheme in ("http", "https") else uri
+    path = urlsplit(uri).path if scheme_of(uri) in ("http", "https") else uri
     return path.rstrip("/").rpartition("/")[2]
-
-
-def shown(uri: str) -> str:
-    """Return a URI for messages: a password or a signature in it is not for logs."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        return uri
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="…" if parts.query else "").geturl()
 
 
 @contextmanager
@@ -134,7 +165,7 @@ def translated(*, field: str, uri: str) -> Iterator[None]:
     except WorkError:
         raise
     except Exception as error:
-        explained = _explained(error, where=f"{field}: {shown(uri)}", scheme=urlsplit(uri).scheme)
+        explained = _explained(error, where=f"{field}: {redacted(uri)}", scheme=scheme_of(uri))
         if explained is None:
             raise
         raise explained from error

@@ -9,22 +9,41 @@ import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO, cast
 
 from pydantic import ValidationError
 
 from shardwise_api import indexes
+from shardwise_api.terminal import sanitize
 from shardwise_api.wire import Environment, RunDocument
 
 from .engine import Context
 from .errors import BadConfiguration
 from .files import OutputFolder
 from .progress import ProgressSender
+from .secrets import StruckStream, struck
 from .stop import StopFlag
 
 
-def configure_logging() -> None:
-    """Log to standard error, a line each."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+class LogFormatter(logging.Formatter):
+    """A line for each message, whatever it quotes: nothing in it moves a cursor, or begins a line of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        """Return the line."""
+        return sanitize(super().formatMessage(record)).replace("\n", "\\n")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, with a traceback below where there is one."""
+        return struck(sanitize(super().format(record)))
+
+
+def configure_logging(level: str = "INFO", *, format: str = "%(asctime)s %(levelname)s %(message)s") -> None:
+    """Log to standard error, a line each; no secret gets to it or to standard output, whoever writes."""
+    if not isinstance(sys.stderr, StruckStream):
+        sys.stdout, sys.stderr = (cast(TextIO, StruckStream(stream)) for stream in (sys.stdout, sys.stderr))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter(format))
+    logging.basicConfig(level=level, handlers=[handler])
     # A line per request would be the longest part of a log, and cost more than the request.
     for name in ("httpx", "botocore", "aiobotocore"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from shardwise_api import safe_streams
 from shardwise_api.runs import IngestRun, Run, is_gang, suite_of, sweep_of
 from shardwise_api.status import ConditionType, Failure, RunStatus
+from shardwise_api.terminal import sanitize
 
 from .figures import figures
 
@@ -45,7 +46,7 @@ class ProgressBar:
 
     def show(self, status: RunStatus) -> None:
         """Show a status."""
-        told = f"{self._label} {status.phase}{_waiting(status)}"
+        told = sanitize(f"{self._label} {status.phase}{_waiting(status)}")
         if told != self._told:
             self._told = told
             self._bar.set_description(told, refresh=False)
@@ -53,7 +54,8 @@ class ProgressBar:
             self._bar.total = status.items.total
         for failure in [failure for failure in status.failures if failure not in self._shown]:
             where = "" if failure.shard is None else f"shard {failure.shard}, "
-            self._bar.write(f"{where}exit {failure.exit_code}, {failure.reason}: {failure.message}", file=self._bar.fp)
+            message = f"{where}exit {failure.exit_code}, {failure.reason}: {failure.message}"
+            self._bar.write(sanitize(message), file=self._bar.fp)
         self._shown = status.failures
         items = status.items
         self._bar.set_postfix(self._beside(status), refresh=False)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import click
 from rich.table import Table
 from rich.text import Text
 
 from shardwise_api import indexes
+from shardwise_api.console import safe_console
 from shardwise_api.runs import Run, suite_of
+from shardwise_api.terminal import echo
 from shardwise_api.wire import PrepareResult
 from shardwise_operator.core.suites import at_once
-
-from .tables import wide_console
 
 
 def print_suite(run: Run, prepared: PrepareResult, *, workdir: Path) -> None:
@@ -33,7 +32,7 @@ def print_suite(run: Run, prepared: PrepareResult, *, workdir: Path) -> None:
     table.add_row("workdir", str(workdir))
     if prepared.already_complete:
         table.add_row("records", "all scripts of this run have succeeded: running it again changes nothing")
-    console = wide_console()
+    console = safe_console()
     console.print(table)
     jobs = prepared.details.get("jobs") or []
     if jobs:
@@ -54,4 +53,4 @@ def print_suite(run: Run, prepared: PrepareResult, *, workdir: Path) -> None:
             )
         console.print(shown)
     for warning in prepared.details.get("warnings") or []:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from shardwise_api.console import safe_console
 from shardwise_api.runs import Run, is_gang, suite_of, sweep_of
 from shardwise_api.safe_streams import results
 from shardwise_api.status import ConditionType, RunStatus
@@ -19,16 +20,9 @@ _OF_A_SUMMARY = ("picture", "guarantee")
 """What people look for in the summary of a run that learns patterns; its many numbers are in a file."""
 
 
-def wide_console() -> Console:
-    """Return a console that, where its output is no terminal, has room for a digest in one line."""
-    stream = results()
-    console = Console(file=stream)
-    return console if console.is_terminal else Console(file=stream, width=120)
-
-
 def print_run(run: Run, *, logs: Path) -> None:
     """Print what a run came to on standard output."""
-    console = wide_console()
+    console = safe_console(file=results())
     status = run.status or RunStatus()
     table = Table(title=f"{run.kind} {run.metadata.name}", title_justify="left", show_header=False)
     table.add_column(style="bold")

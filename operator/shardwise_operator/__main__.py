@@ -22,6 +22,7 @@ environment (the chart sets all of them):
   SHARDWISE_PROGRESS_URL        where workers report, as http://NAME.NAMESPACE.svc:8090/v1/progress
   SHARDWISE_NAMESPACE           own namespace: the Lease is there
   SHARDWISE_WATCH_NAMESPACES    namespaces to look after, comma separated; empty: all
+  SHARDWISE_URI_SCHEMES         schemes of inputs and outputs beside the usual ones, comma separated
   SHARDWISE_LEASE               name of the Lease (shardwise-operator)
   SHARDWISE_LISTEN              address to listen on (all)
   POD_NAME, POD_IP              this replica

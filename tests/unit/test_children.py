@@ -316,6 +316,11 @@ class TestEnvironment:
         assert found["POD_UID"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
         assert json.loads(children(RUNS["kato"])["ConfigMap"]["data"]["run.json"])["uid"] == "1234"
 
+    def test_may_open_what_the_cluster_allows_and_no_more(self) -> None:
+        assert "SHARDWISE_URI_SCHEMES" not in environment(RUNS["kato"])
+        more = ChildSettings(worker_image="x:1", uri_schemes="sftp")
+        assert environment(RUNS["kato"], settings=more)["SHARDWISE_URI_SCHEMES"] == "sftp"
+
     @pytest.mark.parametrize("step", [Step.PREPARE, Step.FINALIZE])
     def test_shards_alone_report(self, step: Step) -> None:
         assert "SHARDWISE_PROGRESS" not in environment(RUNS["kato"], step)

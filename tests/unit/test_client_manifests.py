@@ -58,10 +58,10 @@ def test_paths_of_a_laptop_are_found_in_every_field() -> None:
 
     assert [problem.path for problem in relative_paths(_run(PORTABLE, *changes))] == [
         "spec.output.uri",
-        "spec.engine.kato.dataset.files.uris[1]",
-        "spec.engine.kato.dataset.files.uris[2]",
         "spec.engine.kato.tokenizer.file",
         "spec.engine.kato.store.uri",
+        "spec.engine.kato.dataset.files.uris[1]",
+        "spec.engine.kato.dataset.files.uris[2]",
     ]
     model = "embedding={backend: sentence-transformers, model: ./model}"
     assert [problem.path for problem in relative_paths(_run(manifests.INGEST, model))] == [

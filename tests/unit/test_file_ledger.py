@@ -13,6 +13,8 @@ from shardwise_jobs.engines.kato.file_ledger import FileLedger
 from shardwise_jobs.engines.kato.stores.base import BlockRecord
 from shardwise_jobs.files import OutputFolder
 
+pytestmark = pytest.mark.usefixtures("memory_uris")
+
 
 def _record(*, run: str = "run-a", shard: int = 0, block: int = 0, reason: str = "") -> BlockRecord:
     failures = ((7, reason),) if reason else ()

@@ -15,6 +15,8 @@ from shardwise_jobs import remote
 from shardwise_jobs.errors import BadConfiguration
 from shardwise_jobs.files import OutputFolder, atomic_write, local_path, local_size, open_input
 
+pytestmark = pytest.mark.usefixtures("memory_uris")
+
 
 def _memory() -> str:
     return f"memory://{uuid.uuid4().hex}"

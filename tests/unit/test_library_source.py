@@ -133,6 +133,43 @@ class TestLibrary:
         with pytest.raises(BadInput, match=r"uris: .*broken\.parquet"):
             self._source(tmp_path / "broken.parquet").survey(max_samples=None)
 
+    @pytest.mark.parametrize("name", ["a#b?.parquet", "[a]*.parquet", "zip::a.parquet", "~"])
+    def test_a_parquet_files_name_is_a_name(self, name: str, tmp_path: Path) -> None:
+        _parquet(tmp_path / "ab.parquet", [f"{LONG} of another file"])
+        survey = self._source(_parquet(tmp_path / name, [LONG, LONG])).survey(max_samples=None)
+        assert survey.items_total == 2
+
+    def test_columns_that_nobody_asks_for_may_differ(self, tmp_path: Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        _parquet(tmp_path / "1.parquet", [LONG])
+        table = pyarrow.table({"id": [{"now": "a struct"}], "more": [b"\xff"], "text": [f"{LONG} 2"]})
+        pyarrow.parquet.write_table(table, tmp_path / "2.parquet")
+        source = self._source(tmp_path / "1.parquet", tmp_path / "2.parquet")
+        assert [record.text for record in source.read(range(2))] == [LONG, f"{LONG} 2"]
+
+    def test_a_later_file_without_the_column_or_broken_in_its_middle_is_named(self, tmp_path: Path) -> None:
+        first = _parquet(tmp_path / "1.parquet", [f"{LONG} {number}" for number in range(500)])
+        other = _parquet(tmp_path / "2.parquet", [LONG], column="body")
+        with pytest.raises(BadInput, match=r"uris: .*2\.parquet: no column 'text'; columns are 'body', 'id'"):
+            self._source(first, other).survey(max_samples=None)
+        content = bytearray(first.read_bytes())
+        content[4:600] = b"\xff" * 596
+        first.write_bytes(content)
+        with pytest.raises(BadInput, match=r"uris: .*1\.parquet: not a readable parquet file: "):
+            self._source(first).survey(max_samples=None)
+
+    def test_a_folders_file_that_breaks_off_is_bad_input(self, tmp_path: Path) -> None:
+        folder = tmp_path / "corpus"
+        folder.mkdir()
+        write_lines(folder / "train.jsonl", *[{"text": f"{LONG} {number}"} for number in range(3)])
+        with (folder / "train.jsonl").open("ab") as stream:
+            stream.write(b'{"text": "cut o')
+        source = LibraryDataset.hub(path=str(folder), name=None, split="train", column=None, revision=None)
+        with pytest.raises(BadInput, match=r"dataset\.hub: .*corpus: "):
+            source.survey(max_samples=100)
+
     def test_parquet_files_are_streamed(self, tmp_path: Path) -> None:
         source = self._source(_parquet(tmp_path / "a.parquet", [f"{LONG * 40} {number}" for number in range(20_000)]))
         tracemalloc.start()

@@ -31,12 +31,13 @@ def test_everything_can_be_set() -> None:
     found = read(
         SHARDWISE_NAMESPACE="own", SHARDWISE_WATCH_NAMESPACES="a, b,", SHARDWISE_IMAGE_PULL_POLICY="Never",
         SHARDWISE_IMAGE_PULL_SECRETS="s,t", SHARDWISE_PROGRESS_URL="http://p.example/v1", SHARDWISE_LEASE="mine",
-        POD_NAME="operator-1", POD_IP="10.0.0.1", SHARDWISE_LOG_LEVEL="debug",
+        POD_NAME="operator-1", POD_IP="10.0.0.1", SHARDWISE_LOG_LEVEL="debug", SHARDWISE_URI_SCHEMES="sftp,zip",
     )  # fmt: skip
     assert (found.namespace, found.watched, found.lease) == ("own", ("a", "b"), "mine")
     assert found.children.image_pull_policy == "Never"
     assert found.children.image_pull_secrets == ("s", "t")
     assert found.children.progress_url == "http://p.example/v1"
+    assert found.children.uri_schemes == "sftp,zip"
     assert (found.pod_name, found.pod_ip, found.log_level) == ("operator-1", "10.0.0.1", "DEBUG")
 
 

@@ -31,6 +31,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+pytestmark = pytest.mark.usefixtures("memory_uris")
+
 LONG = "a text that is long enough"
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 
 from shardwise_api.base import ApiModel
 from shardwise_api.wire import ExitCode, StepFailure
 
 from ..errors import WorkError
+from ..start import configure_logging
 from ..stop import StopFlag
 from . import litter
 from .told import Told
@@ -24,7 +24,7 @@ def serve(work: Callable[[World, StopFlag], ApiModel]) -> int:
     A `WorkError` of `work` must be one that all ranks have agreed upon (each leaves with its own): they then end MPI
     together. Any other exception ends all ranks at once.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    configure_logging()
     stop = StopFlag()
     stop.install(leave=lambda error: _failed(error).leave())
     world: World | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import signal
 import socket
 import sys
@@ -16,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from shardwise_jobs.errors import Unavailable
+from shardwise_jobs.start import configure_logging
 
 LIMIT_CONCURRENCY = 100
 """Connections; who comes beyond them is answered 503."""
@@ -41,7 +41,7 @@ class _Server(uvicorn.Server):
 
 def log_to_stderr(level: str = "INFO") -> None:
     """Log to standard error, a line each; standard output is for the address alone."""
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging(level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def serve(app: ASGIApp, *, host: str, port: int, access_log: bool = False) -> None:

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from itertools import islice
 
 from shardwise_api.kato import FileFormat
+from shardwise_api.uris import redacted
 from shardwise_jobs.files import local_path, local_size, open_input
-from shardwise_jobs.remote import shown, translated
+from shardwise_jobs.remote import translated
 
 from .base import Record, Survey, require_samples, tally, text_of
 from .lines import read_lines
@@ -56,7 +57,7 @@ class LineFiles:
                 lines = read_lines(
                     stream,
                     max_bytes=MAX_LINE_BYTES,
-                    where=f"{self._field}: {shown(uri)}",
+                    where=f"{self._field}: {redacted(uri)}",
                     seen=seen,
                     # JSON's own reader drops it, and its fingerprints have always had it.
                     drop_bom=self._format is FileFormat.TEXT,
@@ -97,4 +98,4 @@ class LineFiles:
 
 
 def _where(uri: str, number: int) -> str:
-    return f"{shown(uri).rsplit('/', 1)[-1]} line {number}"
+    return f"{redacted(uri).rsplit('/', 1)[-1]} line {number}"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from shardwise_jobs.errors import BadConfiguration, BadInput, Unavailable
-from shardwise_jobs.files import local_size, open_input
+from shardwise_jobs.errors import BadConfiguration, BadInput, Unavailable, WorkError
+from shardwise_jobs.files import local_size
+from shardwise_jobs.http_client import adapt_to
 
 from .base import Record, Survey, require_samples, tally, text_of
+from .parquet import ParquetRows
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -39,9 +43,6 @@ KNOWN = {
     "simple_wiki": Known(path="legacy-datasets/wikipedia", name="20220301.simple"),
 }
 """Keys of the original learner's loader."""
-
-
-_PATTERN = frozenset("*?[{")
 
 
 class LibraryDataset:
@@ -97,19 +98,19 @@ class LibraryDataset:
         if max_samples is None and not self._full_pass:
             identity = json.dumps({**self._arguments, "column": self._column}, sort_keys=True)
             fingerprint = f"sha256:{hashlib.sha256(identity.encode()).hexdigest()}"
+            assert not isinstance(dataset, ParquetRows)
             split = (dataset.info.splits or {}).get(self._arguments["split"])
             return Survey(fingerprint=fingerprint, items_total=None if split is None else split.num_examples)
         # What was read counts, not where it lies: a moved file is the same input, a changed one is another.
         digest = hashlib.sha256(self._column.encode())
         survey = Survey(fingerprint="", items_total=None, size_bytes=self._size())
-        tally(survey, _seen(self._records(enumerate(dataset)), digest.update), max_samples=max_samples)
+        tally(survey, _seen(self._records(self._rows(dataset)), digest.update), max_samples=max_samples)
         survey.fingerprint = f"sha256:{digest.hexdigest()}"
         return require_samples(survey, what=self._field)
 
     def read(self, items: range) -> Iterator[Record]:
         """See `RecordSource.read`."""
-        numbered = enumerate(self._open())
-        return self._records(islice(numbered, items.start, items.stop, items.step))
+        return self._records(islice(self._rows(self._open()), items.start, items.stop, items.step))
 
     def unchanged(self, *, size_bytes: int | None) -> bool:
         """See `RecordSource.unchanged`: of a hub's dataset there is no cheap way to know."""
@@ -124,24 +125,35 @@ class LibraryDataset:
                 row.get(self._column), where=f"record {item}", item=item, column=self._column, columns=list(row)
             )
 
-    def _open(self) -> IterableDataset:
+    def _open(self) -> IterableDataset | ParquetRows:
+        if "data_files" in self._arguments:
+            return ParquetRows(uris=self._arguments["data_files"], column=self._column, field=self._field)
         try:
             import datasets
         except ImportError as error:
             raise BadConfiguration(f"{self._field}: needs pip install 'shardwise[datasets]'") from error
         datasets.disable_progress_bars()
-        for uri in self._arguments.get("data_files", []):
-            # The library has one word for all that can be wrong with a file; a pattern is for it to unfold.
-            if not _PATTERN.intersection(uri.rpartition("/")[2]):
-                with open_input(uri, field=self._field):
-                    pass
-        try:
+        adapt_to(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+        with self._translated():
             return datasets.load_dataset(**self._arguments, streaming=True)
+
+    def _rows(self, dataset: IterableDataset | ParquetRows) -> Iterator[tuple[int, dict[str, Any]]]:
+        with self._translated():
+            yield from enumerate(dataset)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except WorkError:
+            raise
         except ConnectionError as error:
             raise Unavailable(f"{self._field}: {_first_line(error)}") from error
         except Exception as error:  # the library's errors have no base of their own
-            what = self._arguments.get("data_files") or self._arguments["path"]
-            raise BadInput(f"{self._field}: {what}: {type(error).__name__}: {_first_line(error)}") from error
+            # Its own words for a file that can't be read are "an error occurred".
+            behind = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            what = f"{type(behind).__name__}: {_first_line(behind)}"
+            raise BadInput(f"{self._field}: {self._arguments['path']}: {what}") from error
 
 
 def _seen(records: Iterator[Record], tell: Callable[[bytes], object]) -> Iterator[Record]:

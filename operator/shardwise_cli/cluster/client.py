@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shardwise_api import API_VERSION, GROUP
+from shardwise_api.proxies import BadProxy, adapt_environment
 
 from .errors import ApiError, ClientError, Unreachable, explain
 from .kubeconfig import Target
@@ -192,6 +193,8 @@ async def _open(target: Target) -> Api:
             f"the commands for a cluster need the package {error.name}: pip install 'shardwise[client]'"
         ) from error
     try:
+        if not target.proxied:
+            adapt_environment(target.server)
         # kr8s warns of API servers newer than itself; nothing here depends on their version.
         with warnings.catch_warnings(action="ignore"):
             async with asyncio.timeout(_CONNECT_SECONDS):
@@ -202,6 +205,9 @@ async def _open(target: Target) -> Api:
         raise _explained(error, "get", "/version", name="", namespace=None) from error
     except (httpx.TransportError, kr8s.APITimeoutError, TimeoutError) as error:
         raise unreachable(target, error) from error
+    except (BadProxy, ImportError, httpx.InvalidURL) as error:
+        # Of a kubeconfig's own proxy it is the client that says what is missing.
+        raise ClientError(f"no way to {target}: {error}") from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         # A credential plugin that is missing or fails, or a certificate that isn't one.
         raise ClientError(f"no credentials for {target}: {str(error) or type(error).__name__}") from error

@@ -37,7 +37,9 @@ class Target:
     context: str | None
     namespace: str
     server: str
-    """For messages only."""
+    """Its URL."""
+    proxied: bool = False
+    """Whether the kubeconfig itself names the proxy to it."""
 
     def __str__(self) -> str:
         return f"{self.server} (context {self.context})" if self.context else self.server
@@ -90,11 +92,18 @@ def _from_files(wish: Wish, files: list[str]) -> Target:
     if chosen not in contexts:
         raise ClientError(f"{shown} has no context {chosen!r}: {known}")
     context = contexts[chosen]
-    server = (clusters.get(str(context.get("cluster"))) or {}).get("server")
+    cluster = clusters.get(str(context.get("cluster"))) or {}
+    server = cluster.get("server")
     if not server:
         raise ClientError(f"{shown}: context {chosen!r} names cluster {context.get('cluster')!r}, which has no server")
     namespace = wish.namespace or context.get("namespace") or "default"
-    return Target(kubeconfig=os.pathsep.join(files), context=chosen, namespace=str(namespace), server=str(server))
+    return Target(
+        kubeconfig=os.pathsep.join(files),
+        context=chosen,
+        namespace=str(namespace),
+        server=str(server),
+        proxied="proxy-url" in cluster,
+    )
 
 
 def _read(path: str) -> dict[str, Any]:

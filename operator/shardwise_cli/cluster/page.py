@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -181,9 +181,3 @@ def _plain(*headings: str) -> Table:
         last = heading == headings[-1]
         table.add_column(heading.upper(), no_wrap=not last, overflow="fold")
     return table
-
-
-def page_console(*, stderr: bool = False) -> Console:
-    """Return a console that has 120 columns where it is no terminal, and reads no markup into anybody's messages."""
-    console = Console(markup=False, highlight=False, stderr=stderr)
-    return console if console.is_terminal else Console(markup=False, highlight=False, stderr=stderr, width=120)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from shardwise_api.file_fields import file_fields
 from shardwise_api.rules import Problem
-from shardwise_api.runs import IngestRun, Run
+from shardwise_api.runs import IngestRun, Run, suite_of
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - recognised, not bound
-_FOLDERS = ("./", "../", "/")
 _WAY_OUT = "give an absolute path on a mounted volume (worker.volumes, worker.volumeMounts) or a URI"
 
 
@@ -23,7 +23,7 @@ def relative_paths(run: Run) -> list[Problem]:
     return [
         Problem(field, f"{value!r} is relative, and a pod has no folder of the manifest: {_WAY_OUT}")
         for field, value, path in _paths(run)
-        if not path.startswith("/")
+        if not path.is_absolute()
     ]
 
 
@@ -33,7 +33,7 @@ def warnings(run: Run) -> list[Problem]:
     found = [
         Problem(field, f"{value!r} is on no volume that the worker mounts (worker.volumeMounts): {_gone(field)}")
         for field, value, path in _paths(run)
-        if path.startswith("/") and not any(PurePosixPath(path).is_relative_to(mount) for mount in mounts)
+        if path.is_absolute() and not any(path.is_relative_to(mount) for mount in mounts)
     ]
     found += [
         Problem(field, f"{url!r} is the pod itself there: name a Service, as http://NAME.NAMESPACE.svc:8000")
@@ -48,49 +48,15 @@ def _gone(field: str) -> str:
     return "a pod's own files are read-only" if written else "it has to be in the worker's image"
 
 
-def _paths(run: Run) -> Iterator[tuple[str, str, str]]:
+def _paths(run: Run) -> Iterator[tuple[str, str, PurePosixPath]]:
     """Yield field, value and path of everything that names a file."""
-    for field, value in _values(run):
-        scheme, separator, rest = value.partition("://")
-        if not separator:
-            yield field, value, value
-        elif scheme == "file":
-            yield field, value, rest
-        elif scheme == "sqlite":
-            yield field, value, rest.removeprefix("/")
-
-
-def _values(run: Run) -> Iterator[tuple[str, str]]:
-    if run.spec.output is not None:
-        yield "spec.output.uri", run.spec.output.uri
-    if isinstance(run, IngestRun):
-        yield from ((f"spec.source.files.uris[{n}]", uri) for n, uri in enumerate(run.spec.source.files.uris))
-        if run.spec.store.uri is not None:
-            yield "spec.store.uri", run.spec.store.uri
-        model = run.spec.embedding.model
-        # As with a dataset below: anything else may be a name.
-        if model is not None and model.startswith(_FOLDERS):
-            yield "spec.embedding.model", model
-        return
-    scripts = run.spec.engine.scripts
-    if scripts is not None:
-        yield "spec.engine.scripts.source", scripts.source
-        if scripts.base_output_dir.startswith("/"):
-            yield "spec.engine.scripts.baseOutputDir", scripts.base_output_dir
-    kato = run.spec.engine.kato
-    if kato is None:
-        return
-    at = "spec.engine.kato"
-    if kato.dataset.files is not None:
-        yield from ((f"{at}.dataset.files.uris[{n}]", uri) for n, uri in enumerate(kato.dataset.files.uris))
-    hub = kato.dataset.hub
-    # Anything else may be a name on the hub, which looks like a relative path.
-    if hub is not None and hub.path.startswith(_FOLDERS):
-        yield f"{at}.dataset.hub.path", hub.path
-    if kato.tokenizer.file is not None:
-        yield f"{at}.tokenizer.file", kato.tokenizer.file
-    if kato.store is not None and kato.store.uri is not None:
-        yield f"{at}.store.uri", kato.store.uri
+    for found in file_fields(run):
+        if (path := found.path()) is not None:
+            yield found.field, found.value, PurePosixPath(path)
+    scripts = suite_of(run)
+    if scripts is not None and scripts.base_output_dir.startswith("/"):
+        folder = scripts.base_output_dir
+        yield "spec.engine.scripts.baseOutputDir", folder, PurePosixPath(folder)
 
 
 def _urls(run: Run) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from shardwise_api import indexes
 from shardwise_api.status import ConditionType, Phase
+from shardwise_api.terminal import sanitize_values
 
 from .client import Document
 from .names import SHORT
@@ -129,7 +130,8 @@ class RunView:
 
 
 def view(document: Document) -> RunView:
-    """Return what a run's document says."""
+    """Return what a run's document says, its texts sanitized: whoever may write a status writes to terminals."""
+    document = sanitize_values(document)
     metadata = document["metadata"]
     spec = _mapping(document.get("spec"))
     status = _mapping(document.get("status"))

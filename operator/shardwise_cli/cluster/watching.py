@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import aclosing
 
-import click
+from shardwise_api.console import safe_console
+from shardwise_api.terminal import echo
 
 from .board import Board
 from .client import Client
 from .events import Listed, follow, merged
 from .live import Display, LineDisplay, LiveDisplay
 from .names import RESOURCES, RunName
-from .page import page_console
 
 
 def display(*, namespaces: bool = False) -> Display:
     """Return bars for a terminal, lines for anything else, on standard output."""
-    console = page_console()
+    console = safe_console()
     if console.is_terminal:
         return LiveDisplay(console, namespaces=namespaces)
-    return LineDisplay(click.echo, namespaces=namespaces)
+    return LineDisplay(echo, namespaces=namespaces)
 
 
 async def watch(client: Client, names: Sequence[RunName], *, namespace: str | None, shown: Display | None) -> Board:

@@ -8,6 +8,8 @@ from contextlib import aclosing
 
 import click
 
+from shardwise_api.terminal import echo
+
 from ..cluster import names
 from ..cluster.client import FIELD_MANAGER, PODS, Client
 from ..cluster.kubeconfig import Wish
@@ -61,22 +63,22 @@ async def _set_suspend(client: Client, texts: Sequence[str], *, value: bool) -> 
     code = EXIT_COMPLETE
     for run in map(view, await find_all(client, [names.parse(text) for text in texts])):
         if run.finished:
-            click.echo(f"{run.short} is {run.phase}: there is nothing to {'suspend' if value else 'resume'}", err=True)
+            echo(f"{run.short} is {run.phase}: there is nothing to {'suspend' if value else 'resume'}", err=True)
             code = EXIT_FAILED
             continue
         if run.suspend == value:
-            click.echo(f"{run.short} {'is suspended already' if value else 'is not suspended'}")
+            echo(f"{run.short} {'is suspended already' if value else 'is not suspended'}")
             continue
         await client.call(
             "patch", names.RESOURCES[run.kind], namespace=run.namespace, name=run.name,
             params={"fieldManager": FIELD_MANAGER}, body={"spec": {"suspend": value}},
         )  # fmt: skip
         if value:
-            click.echo(
+            echo(
                 f"{run.short} suspended: its workers finish their blocks and end; shardwise resume {run.short} goes on"
             )
         else:
-            click.echo(f"{run.short} resumed: it goes on where it was; shardwise watch {run.short}")
+            echo(f"{run.short} resumed: it goes on where it was; shardwise watch {run.short}")
     return code
 
 
@@ -98,7 +100,7 @@ async def _delete(client: Client, texts: Sequence[str], *, yes: bool, wait: bool
     for run in map(view, await find_all(client, [names.parse(text) for text in texts])):
         asks = not yes and not run.finished and sys.stdin.isatty()
         if asks and not click.confirm(f"{run.short} has not ended ({run.phase}, {run.percent or 0}%). Delete it?"):
-            click.echo(f"{run.short} kept")
+            echo(f"{run.short} kept")
             code = EXIT_FAILED
             continue
         chosen.append(run)
@@ -108,11 +110,11 @@ async def _delete(client: Client, texts: Sequence[str], *, yes: bool, wait: bool
             "delete", names.RESOURCES[run.kind], namespace=run.namespace, name=run.name,
             body={"propagationPolicy": "Background", "preconditions": {"uid": run.uid}},
         )  # fmt: skip
-        click.echo(f"{run.short} {'is being deleted' if wait else 'deleted'}")
+        echo(f"{run.short} {'is being deleted' if wait else 'deleted'}")
     if wait:
         for run in chosen:
             await _gone(client, run)
-            click.echo(f"{run.short} is gone")
+            echo(f"{run.short} is gone")
     return code
 
 

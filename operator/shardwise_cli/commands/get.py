@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
+
+from shardwise_api.terminal import echo, to_json
 
 from ..cluster import names
 from ..cluster.client import Client
@@ -64,13 +65,15 @@ async def _get(client: Client, wish: Wish, texts: Sequence[str], *, everywhere: 
         return EXIT_COMPLETE
     now = datetime.now(UTC)
     if len(texts) == 1 and output is None:
-        from ..cluster.page import page_console, run_page
+        from shardwise_api.console import safe_console
 
-        page_console().print(run_page(view(found[0]), now=now))
+        from ..cluster.page import run_page
+
+        safe_console().print(run_page(view(found[0]), now=now))
         return EXIT_COMPLETE
     if not found:
         where = "any namespace" if everywhere else f"namespace {client.namespace}"
-        click.echo(f"no runs in {where}", err=True)
+        echo(f"no runs in {where}", err=True)
         return EXIT_COMPLETE
     _print_table([view(run) for run in found], now=now, namespaces=everywhere, wide=output == "wide")
     return EXIT_COMPLETE
@@ -80,7 +83,7 @@ def _print_table(runs: Sequence[Any], *, now: datetime, namespaces: bool, wide: 
     from ..cluster.table import table
 
     for line in table(runs, now=now, namespaces=namespaces, wide=wide):
-        click.echo(line)
+        echo(line)
 
 
 def print_documents(documents: Sequence[dict[str, Any]], *, output: str, single: bool) -> None:
@@ -88,14 +91,12 @@ def print_documents(documents: Sequence[dict[str, Any]], *, output: str, single:
     if output == "name":
         for document in documents:
             resource = names.RESOURCES[document["kind"]]
-            click.echo(
-                f"{str(resource).replace(resource.plural, document['kind'].lower())}/{document['metadata']['name']}"
-            )
+            echo(f"{str(resource).replace(resource.plural, document['kind'].lower())}/{document['metadata']['name']}")
         return
     stripped = [_without_bookkeeping(document) for document in documents]
     shown: dict[str, Any] = stripped[0] if single else {"apiVersion": "v1", "kind": "List", "items": stripped}
     if output == "json":
-        click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        click.echo(to_json(shown, indent=2))
     else:
         import yaml
 
@@ -122,7 +123,8 @@ async def _result(client: Client, text: str, *, output: str, only_digest: bool) 
     from ..cluster.runs import find
     from ..cluster.view import view
 
-    found = view(await find(client, names.parse(text)))
+    document = await find(client, names.parse(text))
+    found = view(document)
     if not found.finished or found.result is None:
         told = f"{found.short} has no result: it is {found.phase}"
         if found.percent is not None and not found.finished:
@@ -130,11 +132,12 @@ async def _result(client: Client, text: str, *, output: str, only_digest: bool) 
         way = f"shardwise get {found.short}" if found.finished else f"shardwise watch {found.short}"
         raise ClientError(f"{told}{f' ({found.trouble})' if found.trouble else ''}; {way} shows more")
     if only_digest:
-        click.echo(str(found.result.get("digest")))
+        echo(str(found.result.get("digest")))
     elif output == "json":
-        suite = {} if found.suite is None else {"suite": found.suite}
-        everything = {**found.result, **suite, "metrics": dict(found.metrics)}
-        click.echo(json.dumps(everything, ensure_ascii=False, indent=2))
+        # As it is: what a view has of it is fit for terminals.
+        status = document["status"]
+        suite = {} if found.suite is None else {"suite": status["suite"]}
+        click.echo(to_json({**status["result"], **suite, "metrics": dict(found.metrics)}, indent=2))
     else:
         print_result(found)
     return EXIT_COMPLETE
@@ -142,9 +145,11 @@ async def _result(client: Client, text: str, *, output: str, only_digest: bool) 
 
 def print_result(run: Any) -> None:
     """Print digest, summary and metrics of a run that has a result, of a suite its scripts too."""
-    from ..cluster.page import metrics_table, page_console, result_grid, suite_table
+    from shardwise_api.console import safe_console
 
-    console = page_console()
+    from ..cluster.page import metrics_table, result_grid, suite_table
+
+    console = safe_console()
     console.print(result_grid(run))
     if run.suite is not None and run.suite.get("jobs"):
         console.print()

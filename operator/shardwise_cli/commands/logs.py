@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from shardwise_api import indexes
+from shardwise_api.terminal import sanitize
 from shardwise_api.wire import Step
 
 from ..cluster import names
@@ -66,9 +67,11 @@ async def _logs(
 
     def line(pod: PodView, written: str, marked: bool) -> None:
         mark = click.style(f"[{pod.label}] ", fg=_COLOURS[pod.shard % len(_COLOURS)]) if marked else ""
-        click.echo(f"{mark}{written}")
+        # A carriage return would let a line paint over its mark.
+        for piece in written.removesuffix("\r").split("\r"):
+            click.echo(f"{mark}{sanitize(piece)}")
 
-    output = Output(line=line, remark=lambda told: click.echo(click.style(told, fg="yellow"), err=True))
+    output = Output(line=line, remark=lambda told: click.echo(click.style(sanitize(told), fg="yellow"), err=True))
     selection = Selection(steps=steps, shards=chosen, tail=tail)
     if not follow:
         await print_logs(client, run, selection=selection, previous=previous, output=output)

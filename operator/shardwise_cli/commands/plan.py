@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from shardwise_api.console import safe_console
 from shardwise_api.difflogic import DifflogicEngine
 from shardwise_api.runs import Run, TrainingRun, engine_name, suite_of
 from shardwise_api.sharding import shard_items
@@ -21,7 +22,6 @@ from ..local.jobs import WORKER
 from ..local.runner import local_parallelism, worker_environment
 from ..local.workdir import Workdir
 from ..suite_plan import print_suite
-from ..tables import wide_console
 from .common import default_workdir, fail, load, manifest_arguments
 
 LISTED_SHARDS = 20
@@ -39,7 +39,7 @@ def plan(manifest: Path, overrides: tuple[str, ...], workdir: Path | None) -> No
         return
     sharding = run.spec.sharding
     processes = local_parallelism(run, sharding.parallelism or sharding.shards)
-    console = wide_console()
+    console = safe_console()
     table = Table(title=f"{run.kind} {run.metadata.name}", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

@@ -14,6 +14,7 @@ import click
 from shardwise_api import indexes
 from shardwise_api.manifest import InvalidManifest, load_manifest
 from shardwise_api.runs import Run, suite_of
+from shardwise_api.terminal import echo
 from shardwise_api.wire import PrepareResult, Step
 from shardwise_operator.core.actions import EnsureJob
 from shardwise_operator.core.observed import JobState, JobView, Observed
@@ -76,7 +77,7 @@ def render(
     except InvalidManifest as error:
         fail(f"{manifest} is not valid:\n" + "\n".join(f"  {problem}" for problem in error.problems), EXIT_INVALID)
     for problem in warnings(run):
-        click.echo(f"warning: {problem}", err=True)
+        echo(f"warning: {problem}", err=True)
     run.metadata.uid = run.metadata.uid or UNKNOWN_UID
     if namespace:
         run.metadata.namespace = namespace

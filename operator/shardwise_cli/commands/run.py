@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 from shardwise_api import safe_streams
 from shardwise_api.runs import Run
 from shardwise_api.status import ConditionType, RunStatus
+from shardwise_api.terminal import to_json
 
 from ..bar import ProgressBar
 from ..local.runner import LocalRunner
@@ -80,7 +80,7 @@ def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output
 
 def _show(done: Run, *, output: str, directory: Workdir) -> None:
     if output == "json":
-        click.echo(json.dumps(done.resource_document(), ensure_ascii=False), file=safe_streams.results())
+        click.echo(to_json(done.resource_document()), file=safe_streams.results())
     else:
         print_run(done, logs=directory.path / "logs")
 

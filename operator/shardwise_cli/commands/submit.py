@@ -12,6 +12,7 @@ import click
 from shardwise_api.manifest import InvalidManifest, load_manifest
 from shardwise_api.rules import Problem
 from shardwise_api.runs import Run
+from shardwise_api.terminal import echo
 
 from ..cluster import names
 from ..cluster.client import FIELD_MANAGER, Client
@@ -59,7 +60,7 @@ def submit(
     run = _load(manifest, overrides)
     document = to_send(run)
     for problem in warnings(run):
-        click.echo(f"warning: {problem}", err=True)
+        echo(f"warning: {problem}", err=True)
     if dry_run == "client":
         import yaml
 
@@ -128,15 +129,15 @@ class _Sender:
             before is None or after.document["metadata"]["generation"] != before.document["metadata"]["generation"]
         )
         told = "created" if before is None else "changed" if changed else "unchanged"
-        click.echo(f"{self._name} {told}{' (dry run by the server)' if self._dry_run else ''}")
+        echo(f"{self._name} {told}{' (dry run by the server)' if self._dry_run else ''}")
         if self._dry_run:
             return EXIT_COMPLETE
         if watching or waiting:
             return await self._follow(client, shown=watching)
         if after.finished:
-            click.echo(self._is_over(after), err=True)
+            echo(self._is_over(after), err=True)
             return EXIT_FAILED
-        click.echo(f"follow it: shardwise watch {self._name}; its logs: shardwise logs {self._name} -f", err=True)
+        echo(f"follow it: shardwise watch {self._name}; its logs: shardwise logs {self._name} -f", err=True)
         return EXIT_COMPLETE
 
     async def _existing(self, client: Client) -> RunView | None:
@@ -189,7 +190,7 @@ class _Sender:
             print_result(run)
         if run.complete:
             return EXIT_COMPLETE
-        click.echo(
+        echo(
             f"{self._name} {run.phase} ({run.trouble}): shardwise get {self._name}; shardwise logs {self._name}",
             err=True,
         )

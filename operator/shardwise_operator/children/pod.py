@@ -149,6 +149,8 @@ def _environment(run: Run, *, step: Step, part: Part, settings: ChildSettings) -
     if settings.progress_url is not None and step is Step.WORK:
         values[Environment.PROGRESS.value] = settings.progress_url
         values[Environment.PROGRESS_TOKEN_FILE.value] = f"{TOKEN_FOLDER}/token"
+    if settings.uri_schemes:
+        values[Environment.URI_SCHEMES.value] = settings.uri_schemes
     given = {entry.get("name") for entry in run.spec.worker.env}
     for name, value in (*single_threaded(run).items(), ("HOME", "/tmp")):  # noqa: S108
         if name not in given:

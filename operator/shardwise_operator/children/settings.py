@@ -14,3 +14,5 @@ class ChildSettings:
     image_pull_secrets: tuple[str, ...] = ()
     progress_url: str | None = None
     """Where workers report; None: nobody listens."""
+    uri_schemes: str = ""
+    """Schemes of inputs and outputs beside the usual ones, with commas between."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection
 
-from shardwise_api.manifest import resolve_paths
+from shardwise_api.file_fields import file_fields, file_problems
 from shardwise_api.runs import Run
+from shardwise_api.uris import allowed_schemes
 
 OWN_PREFIX = "shardwise.dev/"
-_NOWHERE = Path("/shardwise-relative-path")
 
 
 def cluster_problems(run: Run, *, reserved: Collection[str]) -> list[str]:
@@ -24,11 +22,14 @@ def cluster_problems(run: Run, *, reserved: Collection[str]) -> list[str]:
             "spec.output: required on a cluster: a URI that all pods reach, as s3://bucket/dir or file:///data/NAME on "
             "a volume of worker.volumes"
         )
-    for path, value in _relative_paths(run):
-        problems.append(
-            f"{path}: {value!r} is relative, and pods have no folder of the manifest: give an absolute path on a "
-            "volume of worker.volumes, or a URI"
-        )
+    unusable = file_problems(run, schemes=allowed_schemes())
+    problems += map(str, unusable)
+    for field in [] if unusable else file_fields(run):
+        if (path := field.path()) is not None and not path.is_absolute():
+            problems.append(
+                f"{field.field}: {field.value!r} is relative, and pods have no folder of the manifest: give an "
+                "absolute path on a volume of worker.volumes, or a URI"
+            )
     for key in run.spec.worker.annotations:
         if key.startswith(OWN_PREFIX):
             problems.append(f"spec.worker.annotations: {key} is the operator's own")
@@ -42,22 +43,3 @@ def cluster_problems(run: Run, *, reserved: Collection[str]) -> list[str]:
             problems.append(f"spec.worker.env[{index}].name: {name} is there twice")
         seen.add(name)
     return problems
-
-
-def _relative_paths(run: Run) -> Iterator[tuple[str, str]]:
-    before = run.spec_document()
-    after = resolve_paths(run, base=_NOWHERE).spec_document()
-    for (path, given), (_, resolved) in zip(_leaves(before, "spec"), _leaves(after, "spec"), strict=True):
-        if given != resolved and str(_NOWHERE) in str(resolved):
-            yield path, str(given)
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{path}[{index}]")
-    else:
-        yield path, value

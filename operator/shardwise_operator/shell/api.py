@@ -7,6 +7,7 @@ must not lose a field on its way.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import httpx
 import kr8s
 import kr8s.asyncio
+
+from shardwise_api.proxies import adapt_environment
 
 FIELD_MANAGER = "shardwise-operator"
 TIMEOUT_SECONDS = 15.0
@@ -41,9 +44,11 @@ class Api:
     @classmethod
     async def connect(cls) -> Api:
         """Return a connection to the cluster that this process belongs to, else to the kubeconfig's."""
+        host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
         try:
+            adapt_environment(f"https://{f'[{host}]' if ':' in host else host}")
             return cls(await kr8s.asyncio.api())
-        except (httpx.HTTPError, OSError, ValueError, kr8s.APITimeoutError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError, kr8s.APITimeoutError) as error:
             raise ApiError(status=0, reason="Unreachable", message=str(error) or type(error).__name__) from error
 
     async def get(self, path: str, *, params: Mapping[str, str] | None = None, accept: str | None = None) -> Document:

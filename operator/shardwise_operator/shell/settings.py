@@ -52,6 +52,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
             image_pull_policy=environment.get("SHARDWISE_IMAGE_PULL_POLICY") or "IfNotPresent",
             image_pull_secrets=_list(environment.get("SHARDWISE_IMAGE_PULL_SECRETS")),
             progress_url=environment.get("SHARDWISE_PROGRESS_URL") or None,
+            uri_schemes=environment.get("SHARDWISE_URI_SCHEMES", ""),
         ),
         namespace=environment.get("SHARDWISE_NAMESPACE") or "default",
         watched=_list(environment.get("SHARDWISE_WATCH_NAMESPACES")),

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
 
-import click
 from tqdm import tqdm
 
 from shardwise_api.manifest import InvalidManifest, load_manifest
 from shardwise_api.runs import TrainingRun, TrainingRunSpec
+from shardwise_api.terminal import echo
 from shardwise_api.wire import RunDocument, RunResult
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import BadConfiguration, Interrupted, Temporary, WorkError
@@ -108,7 +108,7 @@ def train_by_hand(manifest: Path, *, overrides: Sequence[str], output: str | Non
             _say(world, f"error: {error}")
         else:
             # What a rank alone has met.
-            click.echo(f"error: {f'rank {world.rank}: ' if world and world.size > 1 else ''}{error}", err=True)
+            echo(f"error: {f'rank {world.rank}: ' if world and world.size > 1 else ''}{error}", err=True)
         return error.exit_code
     except Exception:
         if world is not None and world.size > 1:
@@ -162,15 +162,15 @@ def _finalized(asked: Asked) -> RunResult:
 
 def _print(result: RunResult) -> None:
     for name, value in {**result.summary, "digest": result.digest, "summary": result.uri}.items():
-        click.echo(f"{name}: {value}")
+        echo(f"{name}: {value}")
     for warning in result.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
 
 
 def _say(world: World | None, text: str) -> None:
     """Say once what all ranks know."""
     if world is None or world.rank == 0:
-        click.echo(text, err=True)
+        echo(text, err=True)
 
 
 class _Bar:

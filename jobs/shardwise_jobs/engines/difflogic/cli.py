@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from shardwise_api.terminal import echo
 from shardwise_jobs.errors import BadConfiguration, WorkError
 from shardwise_jobs.files import atomic_write
 
@@ -42,9 +43,9 @@ def show(place: str) -> None:
 
     try:
         for name, value in facts_of(place).items():
-            click.echo(f"{name}: {value}")
+            echo(f"{name}: {value}")
     except WorkError as error:
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
 
 
@@ -64,7 +65,7 @@ def step(source: Path, destination: Path, dtype: str, workers: int) -> None:
     try:
         _step(source, destination, dtype=dtype, workers=workers)
     except WorkError as error:
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
 
 

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 from shardwise_jobs.errors import BadInput
-from shardwise_jobs.files import OutputFolder
+from shardwise_jobs.files import OutputFolder, local_path
 
 from .model.gates import hardest
 from .training.checkpoint import FILE, HISTORY_COLUMNS, digest_of, opened
@@ -41,8 +41,11 @@ def facts_of(place: str) -> dict[str, str]:
         BadInput: there is none, or it is broken.
         BadConfiguration: the place can't be read.
     """
-    folder, _, name = place.rpartition("/") if place.endswith(".npz") else (place, "", FILE)
-    output = OutputFolder(folder or ".")
+    folder, name = place, FILE
+    if place.endswith(".npz"):
+        path = local_path(place)
+        folder, _, name = place.rpartition("/") if path is None else (str(path.parent), "", path.name)
+    output = OutputFolder(folder)
     content = output.read_bytes(name)
     if content is None:
         raise BadInput(f"{output.uri_of(name)}: there is no checkpoint")

@@ -15,6 +15,7 @@ import click
 from pydantic import ValidationError
 
 from shardwise_api.ingest import Embedding, EmbeddingBackendKind, IndexKind, TmdBackendKind
+from shardwise_api.terminal import echo, print_exactly, to_json
 from shardwise_api.wire import Environment
 from shardwise_jobs.errors import BadConfiguration, WorkError
 from shardwise_jobs.files import OutputFolder
@@ -95,10 +96,10 @@ def search(
                 "parent_cpe_ids": list(row.parent_cpe_ids),
                 "child_cpe_ids": list(row.child_cpe_ids),
             }
-            click.echo(json.dumps(found, ensure_ascii=False))
+            click.echo(to_json(found))
         else:
-            click.echo(f"{answer.score:6.3f}  {_place(row.chunk_position)}  [{' / '.join(row.codes.names)}]")
-            click.echo(f"        {_cut(row.source_chunk)}")
+            echo(f"{answer.score:6.3f}  {_place(row.chunk_position)}  [{' / '.join(row.codes.names)}]")
+            echo(f"        {_cut(row.source_chunk)}")
 
 
 @ingest.command()
@@ -122,7 +123,7 @@ def rows(uri: str, dataset: str) -> None:
         if first is None:
             # Or nothing at all would be hashed, which looks like a digest.
             raise _no_rows(dataset)
-        sys.stdout.writelines(digest_lines(chain([first], keys)))
+        print_exactly(digest_lines(chain([first], keys)))
 
 
 @ingest.command()
@@ -172,7 +173,7 @@ def index(uri: str, dataset: str, folder: str, kind: str, tmd_weight: float, npr
             )
         built.manifest = replace(built.manifest, nprobe=min(nprobe, built.manifest.nlist))
         made = built.write(OutputFolder(folder))
-    click.echo(f"{made}: {built.manifest.ntotal} vectors of {model.dimension + DENSE_WIDTH} numbers, {kind}")
+    echo(f"{made}: {built.manifest.ntotal} vectors of {model.dimension + DENSE_WIDTH} numbers, {kind}")
 
 
 @ingest.command()
@@ -323,5 +324,5 @@ def _told() -> Iterator[None]:
 
 
 def _give_up(error: WorkError) -> NoReturn:
-    click.echo(f"error: {error}", err=True)
+    echo(f"error: {error}", err=True)
     sys.exit(error.exit_code)

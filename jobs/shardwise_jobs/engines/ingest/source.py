@@ -16,9 +16,10 @@ from typing import IO
 from uuid import UUID
 
 from shardwise_api.ingest import Dedup, SourceFiles, SourceFormat
+from shardwise_api.uris import redacted
 from shardwise_jobs.errors import BadInput
 from shardwise_jobs.files import local_path, local_size, open_input
-from shardwise_jobs.remote import shown, translated
+from shardwise_jobs.remote import translated
 
 from . import identifiers
 from .chunk import BadChunk, Chunk, read_jsonl, read_request
@@ -217,7 +218,7 @@ class ChunkFiles:
 
     def _parsed(self, stream: IO[bytes], uri: str) -> Iterator[Chunk | BadChunk]:
         # A URI's query may hold a signature.
-        name = shown(uri).rsplit("/", 1)[-1]
+        name = redacted(uri).rsplit("/", 1)[-1]
         try:
             yield from self._read(stream, where=name)
         except BadInput as error:

@@ -10,6 +10,8 @@ from typing import NoReturn
 
 import click
 
+from shardwise_api.terminal import echo, print_exactly
+from shardwise_api.uris import redacted
 from shardwise_jobs.errors import WorkError
 
 from .finalize import digest_lines
@@ -36,10 +38,10 @@ def patterns(uri: str, knowledge_base: str) -> None:
     with _opened(uri) as store:
         config = store.knowledge_base(name=knowledge_base)
         if config is None:
-            raise WorkError(f"--knowledge-base {knowledge_base}: there is none of this name in {uri}")
+            raise WorkError(f"--knowledge-base {knowledge_base}: there is none of this name in {redacted(uri)}")
         for node in config.nodes:
             frequencies = store.frequencies(node_id=node_id(knowledge_base, node))
-            sys.stdout.writelines(digest_lines(node, frequencies))
+            print_exactly(digest_lines(node, frequencies))
 
 
 @kato.command()
@@ -62,7 +64,7 @@ def serve(host: str, port: int, uri: str) -> None:
 
 
 def _give_up(error: WorkError) -> NoReturn:
-    click.echo(f"error: {error}", err=True)
+    echo(f"error: {error}", err=True)
     sys.exit(error.exit_code)
 
 

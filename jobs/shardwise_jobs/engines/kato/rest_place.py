@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from shardwise_api.kato import KatoEngine as KatoSpec
+from shardwise_api.uris import redacted
 from shardwise_jobs.engine import Context
 from shardwise_jobs.errors import BadConfiguration
 from shardwise_jobs.identity import RunIdentity
@@ -81,8 +82,8 @@ class RestPlace:
         """See `Place.check`; a server keeps no record of chunk sizes, so only the run itself is compared."""
         if LISTING not in self._extensions and self._kato.store is None:
             raise BadConfiguration(
-                f"spec.engine.kato.store: the server at {self._server.url} can't list its patterns, so the digest "
-                "has to be read from its database: name it, as store: {uri: 'mongodb://…'}"
+                f"spec.engine.kato.store: the server at {redacted(self._server.url)} can't list its patterns, so the "
+                "digest has to be read from its database: name it, as store: {uri: 'mongodb://…'}"
             )
         recorded = self._folder.read_text(self._identity_file)
         if recorded is not None:

@@ -23,6 +23,8 @@ from tenacity import (
 )
 
 from shardwise_jobs.errors import Unavailable, WorkError
+from shardwise_jobs.http_client import client_options
+from shardwise_jobs.secrets import remember
 from shardwise_jobs.stop import pause
 
 Json = dict[str, Any]
@@ -80,12 +82,12 @@ class Wire:
         self.max_attempts = max_attempts
         self.timeout_seconds = timeout_seconds
         url = httpx.URL(base_url.rstrip("/"))
-        self.shown_url = str(url.copy_with(userinfo=b""))
+        remember(base_url)
+        self.shown_url = str(url.copy_with(userinfo=b"", query=None, fragment=None))
         self._http = httpx.Client(
             base_url=url,
             timeout=_timeout(timeout_seconds),
-            # Only https has certificates to check, and to read those of the system takes longer than many a call.
-            verify=url.scheme == "https",
+            **client_options(str(url)),
             limits=httpx.Limits(
                 max_connections=pool_size, max_keepalive_connections=pool_size, keepalive_expiry=_IDLE_SECONDS
             ),

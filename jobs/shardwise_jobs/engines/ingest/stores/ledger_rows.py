@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from shardwise_jobs.engines.ingest.readable import readable
+from shardwise_api.terminal import sanitize
 
 from .base import BlockRecord
 from .rows import dump
@@ -26,7 +26,7 @@ def record_to_row(record: BlockRecord, *, inserted: int) -> tuple[Any, ...]:
         record.failed,
         inserted,
         # Whoever made a reason: it must not cost the block that it is of.
-        dump([(item, readable(reason)) for item, reason in record.failures]),
+        dump([(item, sanitize(reason)) for item, reason in record.failures]),
         dump(dict(record.millis)),
     )
 

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+from shardwise_api import uris
 from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.secrets import remember
 
 from .base import RowStore
 
 
 def sqlite_path(uri: str) -> Path:
-    """Return the file of `sqlite:///relative.db` or `sqlite:////absolute.db` (as SQLAlchemy reads them).
-
-    Raises:
-        BadConfiguration: it names no file, or options, which would be left unheeded.
-    """
-    if "?" in uri or "#" in uri:
-        raise BadConfiguration(
-            f"store.uri {uri!r}: a file takes no options; in its name write %3F for a question mark, %23 for #"
-        )
-    parts = urlsplit(uri)
-    if parts.netloc or not parts.path.strip("/"):
-        raise BadConfiguration(
-            f"store.uri {uri!r}: write sqlite:///file.db (relative) or sqlite:////dir/file.db (absolute)"
-        )
-    return Path(unquote(parts.path.removeprefix("/")))
+    """Return the file of an embedded store. Raises BadConfiguration as `uris.sqlite_path`."""
+    try:
+        return uris.sqlite_path(uri)
+    except uris.BadUri as error:
+        raise BadConfiguration(f"store.uri: {error}") from error
 
 
 def open_store(
@@ -41,6 +32,7 @@ def open_store(
     """
     if pool_size < 1:
         raise BadConfiguration(f"pool_size must be greater than 0, not {pool_size}")
+    remember(uri)
     scheme, known, _ = uri.partition("://")
     if scheme == "sqlite":
         from .sqlite import SqliteStore

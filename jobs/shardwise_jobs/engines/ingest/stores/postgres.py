@@ -18,6 +18,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 (it is a 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extensions import parse_dsn
 
+from shardwise_api.uris import BadUri, hosts_of
 from shardwise_jobs.errors import BadConfiguration
 
 from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel
@@ -25,6 +26,7 @@ from .copy_binary import decode_reals, encode
 from .ledger_rows import LEDGER_COLUMNS, record_to_row
 from .meta import model_of
 from .pool import ConnectionPool
+from .postgres_refusals import is_for_good
 from .postgres_schema import (
     COLUMN_TYPES,
     COPY_STAGING,
@@ -61,15 +63,6 @@ _IDS = frozenset({"cpe_id", "batch_id"})
 # Serialisation, deadlock, lock not available, cancelled, shut down (three ways), too many connections, idle too long.
 _TRANSIENT = frozenset({"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300", "25P03"})
 _CONNECTION_EXCEPTION = "08"
-# The driver keeps no code of a refused connection. What is not known to be for good may pass: a server that starts,
-# stops or crashes has many words for it.
-_REFUSED_FOR_GOOD = (
-    "authentication failed",
-    "does not exist",
-    "no password supplied",
-    "no pg_hba.conf entry",
-    "not permitted to log in",
-)
 _MESSAGE_LENGTH = 300
 
 
@@ -79,7 +72,10 @@ class PostgresStore(SqlStore):
     def __init__(self, uri: str, *, pool_size: int = 4, timeout_seconds: float = 60, attempts: int = 10) -> None:
         super().__init__(attempts=attempts)
         try:
+            hosts_of(uri)
             given = parse_dsn(uri)
+        except BadUri as error:
+            raise BadConfiguration(f"store.uri: {error}") from None
         except psycopg2.ProgrammingError:
             # Without the driver's text: it may quote the part of the URI that holds the password.
             raise BadConfiguration(
@@ -96,9 +92,8 @@ class PostgresStore(SqlStore):
         try:
             connection: Connection = psycopg2.connect(**self._dsn)
         except psycopg2.OperationalError as error:
-            message = _message(error)
-            if any(words in message for words in _REFUSED_FOR_GOOD):
-                raise BadConfiguration(f"{self.where}: {message}") from error
+            if is_for_good(error, dsn=self._dsn):
+                raise BadConfiguration(f"{self.where}: {_message(error)}") from error
             raise
         try:
             with connection, connection.cursor() as cursor:

@@ -18,6 +18,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from shardwise_jobs.sqlite_reader import connect_reader
+
 from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel
 from .ledger_rows import LEDGER_COLUMNS, record_to_row
 from .meta import model_of
@@ -74,10 +76,14 @@ class SqliteStore(SqlStore):
         if self._open is None:
             if self._read_only and not self._path.exists():
                 raise StoreError(f"{self.where}: no such file")
-            if not self._read_only:
+            if self._read_only:
+                db = connect_reader(self._path, timeout_seconds=self._timeout)
+            else:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-            uri = f"{self._path.absolute().as_uri()}?mode={'ro' if self._read_only else 'rwc'}"
-            db = sqlite3.connect(uri, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False)
+                uri = f"{self._path.absolute().as_uri()}?mode=rwc"
+                db = sqlite3.connect(
+                    uri, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False
+                )
             try:
                 if not self._read_only:
                     db.execute("PRAGMA journal_mode=WAL")

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from shardwise_api.terminal import sanitize
 from shardwise_jobs.engines.ingest.codes import Codes
-from shardwise_jobs.engines.ingest.readable import readable
 from shardwise_jobs.errors import BadConfiguration, Unavailable
 
 from .answers import UnusableAnswer, parse_answer
@@ -107,7 +107,7 @@ class OllamaTmd:
         try:
             models = await self._persistently(self._wire.models)
             if self._model not in models and f"{self._model}:latest" not in models:
-                has = readable(", ".join(models[:10])) or "no model"
+                has = sanitize(", ".join(models[:10])) or "no model"
                 raise BadConfiguration(f"{self._wire.shown_url} has no model {self._model!r}; it has {has}")
             if load:
                 await self._persistently(lambda: self._wire.load(model=self._model))

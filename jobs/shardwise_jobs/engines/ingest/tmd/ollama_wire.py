@@ -11,8 +11,11 @@ from typing import Any
 import httpx
 from pydantic_core import to_json
 
-from shardwise_jobs.engines.ingest.readable import excerpt
+from shardwise_api.terminal import excerpt
+from shardwise_api.uris import redacted
 from shardwise_jobs.errors import BadConfiguration, Unavailable
+from shardwise_jobs.http_client import client_options
+from shardwise_jobs.secrets import remember
 
 from .answers import UnusableAnswer
 from .prompt import ANSWER_TOKENS, SCHEMA
@@ -64,17 +67,17 @@ class OllamaWire:
         try:
             url = httpx.URL(normal_endpoint(endpoint))
         except httpx.InvalidURL as error:
-            raise BadConfiguration(f"the LLM's endpoint {endpoint!r} is no URL: {error}") from error
+            raise BadConfiguration(f"the LLM's endpoint {redacted(endpoint)!r} is no URL: {error}") from error
         if url.scheme not in ("http", "https") or not url.host:
-            raise BadConfiguration(f"the LLM's endpoint {endpoint!r} is no http or https URL")
-        self.shown_url = str(url.copy_with(userinfo=b"")).rstrip("/")
+            raise BadConfiguration(f"the LLM's endpoint {redacted(endpoint)!r} is no http or https URL")
+        remember(str(url))
+        self.shown_url = str(url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
         self._timeout_seconds = timeout_seconds
         self._http = httpx.AsyncClient(
             base_url=url,
             # Who waits for a connection is not late: the server has not been asked yet.
             timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS), pool=None),
-            # Only https has certificates to check, and to read those of the system takes longer than many a call.
-            verify=url.scheme == "https",
+            **client_options(str(url)),
             limits=httpx.Limits(
                 max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_IDLE_SECONDS
             ),

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
-from urllib.parse import urlsplit
 
 from bson.errors import BSONError
 from pymongo import ASCENDING, DESCENDING, MongoClient, ReadPreference, WriteConcern
@@ -31,6 +30,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
+from shardwise_api.uris import BadUri, hosts_of
 from shardwise_jobs.engines.kato.names import processor_id
 from shardwise_jobs.errors import BadConfiguration
 
@@ -95,6 +95,10 @@ class MongoStore:
         bulk_size: int = 1000,
         service: str = "kato",
     ) -> None:
+        try:
+            self._where = hosts_of(uri)
+        except BadUri as error:
+            raise BadConfiguration(f"store.uri: {error}") from None
         notice_ms = int(min(timeout_seconds, _NOTICE_SECONDS) * 1000)
         try:
             self._client: MongoClient[Document] = MongoClient(
@@ -114,7 +118,6 @@ class MongoStore:
             ) from None
         except ConfigurationError as error:
             raise BadConfiguration(f"store.uri: {error}") from None
-        self._where = urlsplit(uri).netloc.rpartition("@")[2]
         self._bulk_size = bulk_size
         self._service = service
         # A processor id never holds "-".

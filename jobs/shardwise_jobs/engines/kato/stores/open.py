@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from shardwise_api import uris
 from shardwise_jobs.errors import BadConfiguration
+from shardwise_jobs.secrets import remember
 
 from .base import PatternStore
 
 
 def sqlite_path(uri: str) -> Path:
-    """Return the file of `sqlite:///relative.db` or `sqlite:////absolute.db` (as SQLAlchemy reads them)."""
-    parts = urlsplit(uri)
-    if parts.netloc or not parts.path.strip("/"):
-        raise BadConfiguration(
-            f"store.uri {uri!r}: write sqlite:///file.db (relative) or sqlite:////dir/file.db (absolute)"
-        )
-    return Path(parts.path.removeprefix("/"))
+    """Return the file of an embedded store. Raises BadConfiguration as `uris.sqlite_path`."""
+    try:
+        return uris.sqlite_path(uri)
+    except uris.BadUri as error:
+        raise BadConfiguration(f"store.uri: {error}") from error
 
 
 def open_store(
@@ -34,6 +33,7 @@ def open_store(
     `read_only` refuses to make a store that isn't there. `pool_size` (connections), `bulk_size` (operations in one
     bulk write) and `service` (ends a database's name) act on MongoDB; SQLite waits `timeout_seconds` for a lock.
     """
+    remember(uri)
     scheme, known, _ = uri.partition("://")
     if scheme == "sqlite":
         from .sqlite import SqliteStore

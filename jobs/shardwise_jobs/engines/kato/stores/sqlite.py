@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from shardwise_jobs.sqlite_reader import connect_reader
+
 from .base import (
     BlockRecord,
     Events,
@@ -86,9 +88,11 @@ class SqliteStore:
                     raise
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
-        uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-        db = sqlite3.connect(uri, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False)
-        if not read_only:
+        if read_only:
+            db = connect_reader(self.path, timeout_seconds=self._timeout)
+        else:
+            uri = f"{self.path.absolute().as_uri()}?mode=rwc"
+            db = sqlite3.connect(uri, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute(f"PRAGMA wal_autocheckpoint={_PAGES_BEFORE_CHECKPOINT}")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
+from shardwise_api.console import SafeConsole
 from shardwise_api.safe_streams import after_showing, messages, results, settle, tell
 from shardwise_api.scripts import KILL_SECONDS
 
@@ -107,7 +107,7 @@ class _Session:
     def run(self, warnings: Sequence[str]) -> int:
         suite, options = self._suite, self._suite.options
         workers = options.workers(len(suite.jobs))
-        console = Console(file=messages())
+        console = SafeConsole(file=messages())
         with ExitStack() as stack:
             audience: Plain = Plain(total=len(suite.jobs), verbose=self._wish.verbose)
             if console.is_terminal and not self._wish.verbose and not options.dry_run:
@@ -202,4 +202,4 @@ def _list(suite: Suite, *, as_json: bool) -> None:
     console = wide_console()
     print_list(suite.jobs, console=console)
     advice = advise_here(gpus=gpu_info(suite.environment)["device_count"])
-    console.print(f"This machine is likely to bear {advice.text}.", highlight=False)
+    console.print(f"This machine is likely to bear {advice.text}.")
