@@ -50,7 +50,7 @@ RUN PYC_INVALIDATION_MODE=UNCHECKED_HASH /tools/bin/uv pip install --python /too
 # files changes. Without the extra there is nothing to compile, and nothing to compile it with.
 FROM dependencies AS compiled
 COPY crds/shardwise_api /sources/shardwise_api
-COPY jobs/shardwise_jobs/__init__.py jobs/shardwise_jobs/errors.py /sources/shardwise_jobs/
+COPY jobs/shardwise_jobs/__init__.py jobs/shardwise_jobs/errors.py jobs/shardwise_jobs/secrets.py /sources/shardwise_jobs/
 COPY jobs/shardwise_jobs/engines/__init__.py /sources/shardwise_jobs/engines/
 COPY jobs/shardwise_jobs/engines/difflogic/__init__.py /sources/shardwise_jobs/engines/difflogic/
 COPY jobs/shardwise_jobs/engines/difflogic/model /sources/shardwise_jobs/engines/difflogic/model
@@ -66,7 +66,8 @@ RUN mkdir /compiled \
 FROM dependencies AS model
 COPY --from=requirements /model.txt /
 COPY crds/shardwise_api /sources/shardwise_api
-COPY jobs/shardwise_jobs/__init__.py jobs/shardwise_jobs/backoff.py jobs/shardwise_jobs/errors.py \
+COPY jobs/shardwise_jobs/__init__.py jobs/shardwise_jobs/backoff.py jobs/shardwise_jobs/compression.py \
+     jobs/shardwise_jobs/errors.py jobs/shardwise_jobs/secrets.py \
      jobs/shardwise_jobs/files.py jobs/shardwise_jobs/pod.py jobs/shardwise_jobs/remote.py jobs/shardwise_jobs/stop.py \
      /sources/shardwise_jobs/
 COPY jobs/shardwise_jobs/engines/__init__.py /sources/shardwise_jobs/engines/
