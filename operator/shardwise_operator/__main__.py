@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+from shardwise_api.http_guard import LogThrottle
+
 from .shell.api import Api, ApiError
 from .shell.process import Process
 from .shell.settings import MissingSetting, Settings, settings_from
@@ -25,6 +27,8 @@ environment (the chart sets all of them):
   SHARDWISE_URI_SCHEMES         schemes of inputs and outputs beside the usual ones, comma separated
   SHARDWISE_LEASE               name of the Lease (shardwise-operator)
   SHARDWISE_LISTEN              address to listen on (all)
+  SHARDWISE_HTTP_CONNECTIONS    connections of each server (512), _CONNECTIONS_PER_PEER (128) and the other limits
+                                of shardwise_api.http_guard; SHARDWISE_HTTP_HOSTS: names in Host that are answered
   POD_NAME, POD_IP              this replica
   SHARDWISE_LOG_LEVEL           DEBUG, INFO, WARNING (INFO)
 It answers /healthz, /readyz and /metrics on port 8080, and takes progress reports on port 8090.
@@ -53,6 +57,8 @@ def main() -> int:
     # A line per call, or per event of any pod, would hide what a person looks for.
     for noisy in ("httpx", "httpcore", "kopf", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It is anybody in the cluster who sends what this server can't read.
+    logging.getLogger("aiohttp.server").addFilter(LogThrottle())
     try:
         asyncio.run(_run(settings))
     except RuntimeError as error:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
@@ -244,21 +248,28 @@ def test_what_the_server_refuses_is_not_asked_again(proxy: FlakyProxy) -> None:
         assert proxy.count("/learn") == 1
 
 
-def test_a_busy_server_is_waited_for(server_url: str) -> None:
-    port = int(server_url.rpartition(":")[2])
-    crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
-    wire = Wire(base_url=server_url, max_attempts=8)
-    try:
-        time.sleep(0.2)
+def _until_refused(wire: Wire) -> None:
+    while True:
+        wire.call("POST", "/sessions", body={"node_id": "crowded"}, repeatable=False, attempts=1)
+
+
+def test_a_busy_server_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "patterns.db"
+    settings = {"SHARDWISE_HTTP_REQUESTS": "1"}
+    with ExitStack() as stack:
+        server = stack.enter_context(kato_server(store_uri=f"sqlite:///{file}", settings=settings))
+        threads = stack.enter_context(ThreadPoolExecutor(1))
+        client = stack.enter_context(KatoClient(base_url=server.url, node_id="slow", config=LEARNING))
+        wire = stack.enter_context(closing(Wire(base_url=server.url, max_attempts=8)))
+        client.observe(["a", "b"])
+        locked = stack.enter_context(closing(sqlite3.connect(file, isolation_level=None)))
+        locked.execute("begin exclusive")
+        learned = threads.submit(client.learn)
         with pytest.raises(Unreachable, match="answered 503: Service Unavailable"):
-            wire.call("POST", "/sessions", body={"node_id": "crowded"}, repeatable=False, attempts=1)
-        while crowd:
-            crowd.pop().close()
+            _until_refused(wire)
+        locked.execute("rollback")
         assert wire.call("POST", "/sessions", body={"node_id": "crowded"}, repeatable=False)["session_id"]
-    finally:
-        for connection in crowd:
-            connection.close()
-        wire.close()
+        assert learned.result() == wire_name(pattern_hash([["a", "b"]]))
 
 
 def test_an_idle_connection_that_the_server_dropped_does_no_harm(server_url: str) -> None:

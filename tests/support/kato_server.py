@@ -15,6 +15,7 @@ from .listening import Listening, listening
 
 _OWN_VARIABLES = (
     "KATO_BATCH_SIZE",
+    "KATO_PREDICTION_SECONDS",
     "CONNECTION_POOL_SIZE",
     "REQUEST_TIMEOUT",
     "SESSION_TTL",

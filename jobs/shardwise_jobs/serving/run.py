@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from shardwise_jobs.errors import Unavailable
+from shardwise_api.http_guard import ConnectionGuard, HttpLimits, LogThrottle, is_loopback
+from shardwise_jobs.errors import BadConfiguration, Unavailable
 from shardwise_jobs.start import configure_logging
 
-LIMIT_CONCURRENCY = 100
-"""Connections; who comes beyond them is answered 503."""
+from .guard import Guard
+
 KEEP_ALIVE_SECONDS = 5
 _GRACE_SECONDS = 25
 """Less than the 30 s that Kubernetes gives a pod."""
 _OBJECTS_BEFORE_COLLECTION = 50_000
+_BACKLOG = 256
+"""Connections that the system takes on before we do: as many files may come at once."""
 
 
 class _Server(uvicorn.Server):
@@ -42,9 +49,24 @@ class _Server(uvicorn.Server):
 def log_to_stderr(level: str = "INFO") -> None:
     """Log to standard error, a line each; standard output is for the address alone."""
     configure_logging(level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    throttle = LogThrottle()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(throttle)
 
 
-def serve(app: ASGIApp, *, host: str, port: int, access_log: bool = False) -> None:
+def limits_from(environment: Mapping[str, str], **defaults: Any) -> HttpLimits:
+    """Return the limits as variables set them, else `defaults`, by field.
+
+    Raises:
+        BadConfiguration: a variable's value is none.
+    """
+    try:
+        return HttpLimits.from_environment(environment, **defaults)
+    except ValueError as error:
+        raise BadConfiguration(str(error)) from None
+
+
+def serve(app: ASGIApp, *, host: str, port: int, limits: HttpLimits, access_log: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, then end what is under way and return. Port 0 picks a free one.
 
     Prints one line, `listening on http://HOST:PORT`, to standard output.
@@ -53,11 +75,16 @@ def serve(app: ASGIApp, *, host: str, port: int, access_log: bool = False) -> No
         Unavailable: nobody can listen there.
     """
     listener = _listen(host=host, port=port)
+    connections = ConnectionGuard(limits, name="server")
     config = uvicorn.Config(
-        app,
+        Guard(app, connections=connections, loopback=is_loopback(listener.getsockname()[0])),
+        # A class in the eyes of uvicorn, which only calls it.
+        http=cast("type[asyncio.Protocol]", connections.wrapping(AutoHTTPProtocol)),
+        # One that upgrades would leave the guard.
+        ws="none",
+        backlog=_BACKLOG,
         log_config=None,
         access_log=access_log,
-        limit_concurrency=LIMIT_CONCURRENCY,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         server_header=False,
@@ -75,7 +102,7 @@ def _listen(*, host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(2048)
+        listener.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
         raise Unavailable(f"can't listen on {host}:{port}: {error}") from error

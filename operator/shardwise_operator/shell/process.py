@@ -25,6 +25,7 @@ from .api import Api, ApiError, Document
 from .cache import Cache
 from .event_poster import EventPoster
 from .health import Health, LoopLag
+from .http_server import SHUTDOWN_SECONDS, serve
 from .lease import Leadership
 from .manager import Manager
 from .paths import collection_paths
@@ -38,7 +39,6 @@ from .watches import kopf_settings, registry_for
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2.0
-SHUTDOWN_SECONDS = 2.0
 
 
 class Process:
@@ -83,10 +83,8 @@ class Process:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop."""
         runners = [
-            await _serve(self._health().application(), host=self._settings.listen, port=self._settings.health_port),
-            await _serve(
-                self._progress_server().application(), host=self._settings.listen, port=self._settings.progress_port
-            ),
+            await self._listen("health", self._health().application(), port=self._settings.health_port),
+            await self._listen("progress", self._progress_server().application(), port=self._settings.progress_port),
         ]
         parts = [
             self._part("watches", self._watch(stop)),
@@ -195,6 +193,11 @@ class Process:
             counted=lambda outcome: metrics.PROGRESS_REPORTS.labels(outcome=outcome).inc(),
         )
 
+    async def _listen(self, name: str, application: web.Application, *, port: int) -> web.AppRunner:
+        return await serve(
+            application, name=name, host=self._settings.listen, port=port, limits=self._settings.http_limits
+        )
+
     def _pod(self, uid: str) -> PodOfRun | None:
         found = self._cache.pod(uid)
         if found is None:
@@ -218,10 +221,3 @@ def _watched(settings: Settings) -> tuple[Watched, ...]:
             for kind in ("Job", "Pod")
         ),
     )
-
-
-async def _serve(application: web.Application, *, host: str | None, port: int) -> web.AppRunner:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
-    await runner.setup()
-    await web.TCPSite(runner, host=host, port=port).start()
-    return runner

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shardwise_api.http_guard import HttpLimits
+
 from ..children import ChildSettings
 
 HEALTH_PORT = 8080
@@ -13,7 +15,7 @@ PROGRESS_PORT = 8090
 
 
 class MissingSetting(Exception):
-    """A variable that must be there is not."""
+    """A variable that must be there is not, or has no usable value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +35,27 @@ class Settings:
     log_level: str = "INFO"
     health_port: int = HEALTH_PORT
     progress_port: int = PROGRESS_PORT
+    http_limits: HttpLimits = field(default_factory=HttpLimits)
+    """Of each of both servers."""
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
     """Read the settings.
 
     Raises:
-        MissingSetting: no worker image is named.
+        MissingSetting: no worker image is named, or a limit is no number.
     """
     image = environment.get("SHARDWISE_WORKER_IMAGE")
     if not image:
         raise MissingSetting(
             "SHARDWISE_WORKER_IMAGE is not set: the image of the workers, as the chart's worker.image gives it"
         )
+    try:
+        limits = HttpLimits.from_environment(environment)
+    except ValueError as error:
+        raise MissingSetting(str(error)) from None
     return Settings(
+        http_limits=limits,
         children=ChildSettings(
             worker_image=image,
             image_pull_policy=environment.get("SHARDWISE_IMAGE_PULL_POLICY") or "IfNotPresent",

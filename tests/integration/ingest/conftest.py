@@ -40,7 +40,7 @@ def llm_server() -> Iterator[OllamaProcess]:
 @pytest.fixture
 def llm(llm_server: OllamaProcess) -> Iterator[OllamaProcess]:
     """The same, with all that a test before did to it forgotten."""
-    llm_server.settings(hold=False, latency_ms=0, parallel=10, max_queue=512)
+    llm_server.settings(hold=False, latency_ms=0, thinking="", shows=True, parallel=10, max_queue=512)
     llm_server.wait(in_flight=0)
     llm_server.reset()
     yield llm_server

@@ -143,6 +143,7 @@ class TestFaultsThatStay:
             Fault(kind="words", text="1,2,3", truncated=True, times=2),
             Fault(kind="words", text="ありがとうございます", times=2),
             Fault(kind="words", text="", times=2),
+            Fault(kind="words", text="0,5,7 or 1,2,3", times=2),
             Fault(kind="body", text="<html>a gateway's page</html>", times=2),
             Fault(kind="body", text="", times=2),
             Fault(kind="body", text="[]", times=2),
@@ -168,6 +169,13 @@ class TestFaultsThatStay:
         )
         lied = [call for call in llm.calls() if call["fault"]]
         assert [call["seed"] for call in lied] == [0, 1, 2, 3]
+
+    def test_of_answers_that_differ_none_is_stored(self, llm: OllamaProcess) -> None:
+        llm.script(Fault(kind="words", text='{"domain":1,"task":2,"modifier":3}, no: 0,5,7', times=None))
+        failure = failure_of(codes_of(llm, "a text", retries=1))
+        assert failure.cause is FailureCause.TEXT
+        assert failure.reason.startswith(f"{MODEL}: the answer is ambiguous, it holds 1,2,3 and 0,5,7: ")
+        assert failure.reason.endswith("(2 answers)")
 
     def test_a_line_that_breaks_does_not_change_what_the_model_is_asked(self, llm: OllamaProcess) -> None:
         llm.script(
@@ -199,6 +207,34 @@ class TestFaultsThatStay:
         found = [failure_of(codes_of(llm, text, retries=0)) for _ in range(8)]
         assert len(found) == 8
         assert codes_of(llm, text) == [said(text)]
+
+
+class TestThinkingModels:
+    THOUGHTS = "Let me see. " * 40
+
+    def test_one_is_told_not_to(self, llm: OllamaProcess) -> None:
+        llm.settings(thinking=self.THOUGHTS)
+        assert codes_of(llm, *texts(3)) == [said(text) for text in texts(3)]
+        assert [call["think"] for call in llm.calls()] == [False] * 3
+
+    def test_no_other_model_hears_of_it(self, llm: OllamaProcess) -> None:
+        assert codes_of(llm, "a text") == [said("a text")]
+        assert [call["think"] for call in llm.calls()] == [None]
+
+    def test_a_server_that_cant_tell_is_asked_as_ever_and_the_reason_names_the_way_out(
+        self, llm: OllamaProcess
+    ) -> None:
+        llm.settings(thinking=self.THOUGHTS, shows=False)
+        failure = failure_of(codes_of(llm, "a text", retries=0))
+        assert failure.cause is FailureCause.TEXT
+        assert failure.reason.startswith(f"{MODEL}: the model spent all its tokens on thinking")
+        assert "use a model that does not think" in failure.reason
+
+    def test_a_server_that_refuses_the_word_does_not_hear_it_again(self, llm: OllamaProcess) -> None:
+        llm.settings(thinking="Hm.")
+        llm.script(Fault(kind="status", status=400, text='"tinyllama:1.1b" does not support thinking'))
+        assert codes_of(llm, "a text") == [said("a text")]
+        assert [call["think"] for call in llm.calls()] == [False, None]
 
 
 @given(st.integers(1, 5000), st.randoms(use_true_random=False))

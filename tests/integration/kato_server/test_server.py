@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,6 +39,7 @@ def test_settings_are_real_and_shown_with_their_effective_values(tmp_path: Path)
         "REQUEST_TIMEOUT": "300",
         "SESSION_TTL": "60",
         "SESSION_AUTO_EXTEND": "false",
+        "KATO_PREDICTION_SECONDS": "3",
         "SERVICE_NAME": "my-kato",
         "LOG_LEVEL": "debug",
     }
@@ -50,6 +51,7 @@ def test_settings_are_real_and_shown_with_their_effective_values(tmp_path: Path)
             "REQUEST_TIMEOUT": 300,
             "SESSION_TTL": 60,
             "SESSION_AUTO_EXTEND": False,
+            "KATO_PREDICTION_SECONDS": 3,
             "SERVICE_NAME": "my-kato",
             "LOG_LEVEL": "DEBUG",
             "KATO_EXTENSIONS": "on",
@@ -75,6 +77,7 @@ def test_defaults_are_shown_too(wire: Wire) -> None:
         "REQUEST_TIMEOUT": 120,
         "SESSION_TTL": 3600,
         "SESSION_AUTO_EXTEND": True,
+        "KATO_PREDICTION_SECONDS": 10,
         "SERVICE_NAME": "kato",
         "LOG_LEVEL": "INFO",
         "KATO_EXTENSIONS": "on",
@@ -90,6 +93,8 @@ def test_defaults_are_shown_too(wire: Wire) -> None:
         ("REQUEST_TIMEOUT", "301"),
         ("SESSION_TTL", "59"),
         ("SESSION_AUTO_EXTEND", "perhaps"),
+        ("KATO_PREDICTION_SECONDS", "0"),
+        ("SHARDWISE_HTTP_CONNECTIONS", "none"),
         ("SERVICE_NAME", "a.b"),
         ("LOG_LEVEL", "LOUD"),
         ("KATO_EXTENSIONS", "some"),
@@ -295,29 +300,62 @@ def test_a_number_that_no_float_holds_is_422_and_no_error_of_the_server(wire: Wi
     assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["body", "node_id"])
 
 
-def test_beyond_a_hundred_connections_the_server_answers_503(tmp_path: Path) -> None:
-    with own_server(f"sqlite:///{tmp_path}/patterns.db") as (server, wire), ExitStack() as open_sockets:
-        where = urlsplit(server.url)
-        assert where.port is not None
-        for _ in range(100):
-            idle = open_sockets.enter_context(socket.create_connection(("127.0.0.1", where.port)))
-            # Half a request: the server has surely taken the connection on, and waits for the rest.
-            idle.sendall(b"GET / HTTP/1.1\r\n")
-        deadline = time.monotonic() + 5
-        while (response := httpx.get(f"{server.url}/")).status_code != 503:
-            assert time.monotonic() < deadline
-        assert response.text == "Service Unavailable"
-        open_sockets.close()
-        deadline = time.monotonic() + 5
-        while wire.http.get("/").status_code != 200:
-            assert time.monotonic() < deadline
+def test_a_crowd_of_half_open_connections_keeps_nobody_out(tmp_path: Path) -> None:
+    limits = {"SHARDWISE_HTTP_CONNECTIONS": "150", "SHARDWISE_HTTP_CONNECTIONS_PER_PEER": "140"}
+    with own_server(f"sqlite:///{tmp_path}/patterns.db", **limits) as (server, wire), ExitStack() as open_sockets:
+        port = urlsplit(server.url).port
+        assert port is not None
+        crowd = [open_sockets.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(200)]
+        for idle in crowd:
+            with suppress(ConnectionError):
+                idle.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-A:")
+        assert wire.http.get("/health").json()["status"] == "healthy"
+        assert wire.http.post("/sessions", json={"node_id": "n"}).status_code == 200
+        # The first of them had to go.
+        with suppress(ConnectionError):
+            assert crowd[0].recv(1) == b""
+        assert server.log().count("closed connections") == 1
+
+
+def test_a_prediction_that_takes_too_long_is_refused_while_others_of_its_node_are_answered(tmp_path: Path) -> None:
+    with own_server(f"sqlite:///{tmp_path}/patterns.db", KATO_PREDICTION_SECONDS="1") as (server, wire):
+        node, same = new_node(), ["a"] * 8000
+        wire.sequence(wire.session(node), [{"strings": same}], learn_at_end=True)
+        costly, other = wire.session(node), wire.session(node)
+        with ThreadPoolExecutor(1) as threads, httpx.Client(base_url=server.url, timeout=60) as http:
+            asked = threads.submit(http.post, f"/sessions/{costly}/observe", json={"strings": same})
+            wire.observe(other, "a", "b")
+            assert wire.get(other, "predictions")["count"] == 0
+            refused = asked.result()
+        assert (refused.status_code, refused.json()["detail"][:26]) == (413, "a prediction took more tha")
+        # It has done nothing.
+        assert wire.stm(costly) == []
+
+
+def test_a_body_of_any_kind_has_an_end(server: KatoServer, wire: Wire) -> None:
+    def post(content: object) -> int:
+        headers = {"content-type": "application/json"}
+        return wire.http.post("/sessions", content=content, headers=headers).status_code  # type: ignore[arg-type]
+
+    assert post(b'{"node_id": "x", "metadata": {"a": "' + b"a" * (17 << 20) + b'"}}') == 413
+    assert post(iter([b" " * (1 << 20)] * 20)) == 413
+    assert post(b'{"node_id": "x", "metadata": {"a": [' + b"[]," * 600_000 + b"1]}}") == 422
+    assert post(b'{"node_id": "x", "metadata": {"a": ' + b"[" * 250 + b"]" * 250 + b"}}") == 422
+
+
+def test_another_name_in_host_is_refused(server: KatoServer) -> None:
+    def status(host: str) -> int:
+        return httpx.get(f"{server.url}/status", headers={"host": host}).status_code
+
+    assert [status(host) for host in ("localhost", "127.0.0.1:80", "[::1]:8000")] == [200] * 3
+    assert [status(host) for host in ("evil.example", "localhost.evil.example", "10.0.0.1", "")] == [421] * 4
 
 
 def test_an_idle_connection_is_dropped_after_five_seconds(server: KatoServer) -> None:
     port = urlsplit(server.url).port
     assert port is not None
     with socket.create_connection(("127.0.0.1", port), timeout=15) as idle:
-        idle.sendall(b"GET /sessions/count HTTP/1.1\r\nhost: x\r\n\r\n")
+        idle.sendall(b"GET /sessions/count HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert idle.recv(65_536).startswith(b"HTTP/1.1 200")
         answered = time.monotonic()
         while idle.recv(65_536):

@@ -22,8 +22,8 @@ class OllamaServer:
         """Add faults to what will go wrong."""
         self._post("faults", [asdict(fault) for fault in faults])
 
-    def settings(self, **changes: float | bool) -> None:
-        """Change latency_ms, load_ms, hold, parallel or max_queue."""
+    def settings(self, **changes: float | bool | str) -> None:
+        """Change latency_ms, load_ms, hold, thinking, shows, parallel or max_queue."""
         self._post("settings", changes)
 
     def release(self, count: int | None = None) -> None:

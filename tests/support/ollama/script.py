@@ -59,6 +59,8 @@ class Call:
     """Calls the server had at this moment, this one included."""
     at: float = field(default_factory=time.time)
     """When all of it was there, in seconds since 1970."""
+    think: bool | None = None
+    """Whether the model is to think; None when nothing is said."""
     fault: str | None = None
     outcome: str = "open"
     """done, an HTTP status, dropped, cut, abandoned (the client left); open while it lasts."""

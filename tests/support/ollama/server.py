@@ -35,6 +35,10 @@ class Settings:
     load_ms: float = 0
     hold: bool = False
     """Every call that has a slot stays in it until released."""
+    thinking: str = ""
+    """What the model thinks before it answers, unless told not to; empty: it is a model that never does."""
+    shows: bool = True
+    """Whether it has `/api/show`, as servers that only resemble Ollama may not."""
 
 
 class Problem(Exception):
@@ -65,6 +69,7 @@ class Ollama:
                 web.get("/", _text("Ollama is running")),
                 web.get("/api/version", _json(lambda: {"version": VERSION})),
                 web.get("/api/tags", _json(lambda: {"models": [_described(name) for name in self.models]})),
+                web.post("/api/show", self._show),
                 web.get("/api/ps", _json(lambda: {"models": [_described(name) for name in self._now_loaded()]})),
                 web.post("/api/generate", self._generate),
                 web.post("/api/chat", self._generate),
@@ -78,6 +83,16 @@ class Ollama:
             ]
         )
         return app
+
+    async def _show(self, request: web.Request) -> web.Response:
+        if not self.settings.shows:
+            return web.json_response({"error": "no such path"}, status=404)
+        try:
+            model = _known(_parsed(await request.read()).get("model"), self.models)
+        except Problem as problem:
+            return web.json_response({"error": str(problem)}, status=problem.status)
+        capabilities = ["completion", *(["thinking"] if self.settings.thinking else [])]
+        return web.json_response({"details": _described(model)["details"], "capabilities": capabilities})
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         if request.transport is not None:
@@ -113,6 +128,7 @@ class Ollama:
         call.stream = asked.get("stream", True) is not False
         options = asked.get("options") or {}
         call.seed = options.get("seed")
+        call.think = asked.get("think")
         call.model = _known(asked.get("model"), self.models)
         chat = request.path == "/api/chat"
         prompt = _prompt(asked, chat=chat)
@@ -142,8 +158,13 @@ class Ollama:
                 if self.settings.hold or (fault and fault.kind == "hold"):
                     await self.board.hold()
                 said, done_reason = _utterance(prompt, form, fault, limit=int(options.get("num_predict", -1)))
+                if self.settings.thinking and call.think is not False:
+                    said, done_reason, thought = _after_thinking(self.settings.thinking, said, options)
+                    ending_thought = {"thinking": thought}
+                else:
+                    ending_thought = {}
                 statistics = {"load_duration": load_ns, "prompt_eval_count": len(words.tokens(prompt))}
-                ending = {"done": True, "done_reason": done_reason, **statistics}
+                ending = {"done": True, "done_reason": done_reason, **ending_thought, **statistics}
                 return await self._send(request, call, said, ending, fault=fault, chat=chat, began=began)
         except QueueFull:
             raise Problem(503, _BUSY) from None
@@ -258,6 +279,16 @@ def _utterance(prompt: str, form: Any, fault: Fault | None, *, limit: int) -> tu
         return [fault.text], "length" if fault.truncated else "stop"
     said = words.tokens(words.answer(prompt, form))
     return (said[:limit], "length") if 0 <= limit < len(said) else (said, "stop")
+
+
+def _after_thinking(thinking: str, said: list[str], options: dict[str, Any]) -> tuple[list[str], str, str]:
+    """Return what a model says, why it ended and what it thought, all of it within the tokens it has."""
+    limit = int(options.get("num_predict", -1))
+    thoughts = words.tokens(thinking)
+    uttered = [*thoughts, *said]
+    if not 0 <= limit < len(uttered):
+        return said, "stop", thinking
+    return uttered[:limit][len(thoughts) :], "length", "".join(thoughts[:limit])
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

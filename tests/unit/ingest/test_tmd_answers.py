@@ -38,7 +38,7 @@ def _reason(words: str, *, complete: bool = True) -> str:
         "(15, 14, 9)",
         "[15, 14, 9]",
         "The answer is 15,14,9.",
-        "Codes: 15,14,9\nFor example 1,2,3 would be wrong.",
+        f"{GOOD} In short: 15,14,9. Once more: {GOOD}",
         "答案：15,14,9。",  # noqa: RUF001
     ],
 )
@@ -137,6 +137,63 @@ def test_nonsense_in_any_language_is_no_answer(words: str) -> None:
 @pytest.mark.parametrize("words", ["", "  \n"])
 def test_silence_is_no_answer(words: str) -> None:
     assert _reason(words) == "the answer is empty"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Codes: 15,14,9\nFor example 1,2,3 would be wrong.",
+        f'The format is {{"domain": 9, "task": 9, "modifier": 9}}. My answer: {GOOD}',
+        f"{GOOD} or rather 0,5,7",
+        f"0,5,7 or rather {GOOD}",
+        '{"domain":15,"task":14,"modifier":9,"domain":1}',
+    ],
+)
+def test_of_answers_that_differ_none_is_chosen(words: str) -> None:
+    assert _reason(words).startswith("the answer is ambiguous")
+
+
+@pytest.mark.parametrize("words", [f'{GOOD} {{"domain": 1, "ta', f"{GOOD} {{'domain': 1, 'task': 2, 'modifier': 3}}"])
+def test_an_answer_beside_one_that_nobody_can_read_is_none(words: str) -> None:
+    assert _reason(words, complete=False).startswith("the answer holds a JSON object that was cut off")
+
+
+def test_an_answer_before_more_braces_than_anybody_reads_is_none() -> None:
+    assert _reason(GOOD + "{" * 100).startswith("the answer holds a broken JSON object")
+
+
+DRAFT = 'Perhaps {"domain": 1, "task": 2, "modifier": 3}? Or 4,5,6? No.'
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"<think>\n{DRAFT}\n</think>\n{GOOD}",
+        f"<THINK>{DRAFT}</THINK>15,14,9",
+        f'<thinking mode="slow">{DRAFT}</thinking>{GOOD}',
+        f"<reasoning>{DRAFT}</reasoning><think>{DRAFT}</think>{GOOD}",
+        f"<think>{DRAFT}<think>{DRAFT}</think>{DRAFT}</think>{GOOD}",
+        f"{DRAFT}</think>{GOOD}",
+        f"[THINK]{DRAFT}[/THINK]{GOOD}",
+        f"◁think▷{DRAFT}◁/think▷{GOOD}",
+        f"<|begin_of_thought|>{DRAFT}<|end_of_thought|>{GOOD}",
+        f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>{GOOD}",
+        f"{GOOD}<think>{DRAFT}",
+    ],
+)
+def test_what_a_model_thinks_is_no_answer(words: str) -> None:
+    assert parse_answer(words) == Codes(15, 14, 9)
+
+
+@pytest.mark.parametrize("words", [f"<think>{DRAFT}", f"<think>{DRAFT}</think>", f"{DRAFT}</think>  "])
+def test_a_model_that_only_thinks_has_said_nothing(words: str) -> None:
+    assert _reason(words) == "the model thought and gave no answer"
+    assert _reason(words, complete=False).startswith("the model spent all its tokens on thinking and gave no answer")
+
+
+def test_thoughts_that_the_server_kept_apart_are_told_as_well() -> None:
+    with pytest.raises(UnusableAnswer, match="spent all its tokens on thinking"):
+        parse_answer("", complete=False, thought=True)
 
 
 @given(st.text(max_size=60), st.booleans())

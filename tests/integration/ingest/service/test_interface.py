@@ -142,7 +142,7 @@ def test_a_body_without_end_is_413(service: IngestService) -> None:
         "/ingest", content=b" " * (64 * 2**20 + 1), headers={"content-type": "application/json"}
     )
     assert response.status_code == 413
-    assert "send fewer chunks at once" in response.json()["detail"]
+    assert "send less at once" in response.json()["detail"]
 
 
 def test_a_batch_id_may_be_any_text_and_finds_the_rows(service: IngestService) -> None:

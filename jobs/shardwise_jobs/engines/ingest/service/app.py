@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -14,31 +14,16 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 
 from shardwise_jobs.errors import WorkError
-from shardwise_jobs.serving.wire import JsonRequest, JsonRoute, answer, install_refusals
+from shardwise_jobs.serving.wire import JsonRoute, answer, install_refusals
 
 from .models import Answer, Health, Info, Problem, Request, Stats
 from .service import IngestService
 
 MAX_BODY_BYTES = 64 << 20
-"""Of a request. All of it is in memory, several times over."""
+"""Of a request, unless set. All of it is in memory, several times over."""
+MAX_VALUES = 250_000
+"""In a request, unless set: the smallest chunks have two each, and take some kilobytes of memory."""
 log = logging.getLogger(__name__)
-
-
-class _BoundedRequest(JsonRequest):
-    """A request that ends when it gets too long."""
-
-    async def stream(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body."""
-        size = 0
-        async for part in super().stream():
-            size += len(part)
-            if size > MAX_BODY_BYTES:
-                raise HTTPException(413, f"The body is longer than {MAX_BODY_BYTES} bytes; send fewer chunks at once")
-            yield part
-
-
-class _BoundedRoute(JsonRoute):
-    request_class = _BoundedRequest
 
 
 def create_app(service: IngestService) -> FastAPI:
@@ -70,12 +55,15 @@ def create_app(service: IngestService) -> FastAPI:
 
 
 def _routes(service: IngestService) -> APIRouter:
-    router = APIRouter(route_class=_BoundedRoute)
+    router = APIRouter(route_class=JsonRoute)
     unavailable: dict[int | str, dict[str, Any]] = {
         503: {"model": Problem, "description": "The store can't be used now. Nothing was written: send it again."}
     }
     too_long: dict[int | str, dict[str, Any]] = {
-        413: {"model": Problem, "description": f"The body is longer than {MAX_BODY_BYTES} bytes."}
+        413: {
+            "model": Problem,
+            "description": f"The body is longer than {MAX_BODY_BYTES} bytes.",
+        }
     }
 
     @router.get("/", response_model=Info)

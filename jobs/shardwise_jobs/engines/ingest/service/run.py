@@ -11,7 +11,7 @@ from shardwise_jobs.serving import run
 
 from .. import parts
 from ..stores import VectorModel
-from .app import create_app
+from .app import MAX_BODY_BYTES, MAX_VALUES, create_app
 from .gateway import StoreGateway
 from .llm import Llm, backend_without_llm
 from .service import IngestService
@@ -32,7 +32,8 @@ def serve(*, host: str, port: int, settings: Settings) -> None:
     provide_home()
     for line in without_effect(os.environ):
         log.warning("%s", line)
-    run.serve(create_app(open_service(settings)), host=host, port=port)
+    limits = run.limits_from(os.environ, body_bytes=MAX_BODY_BYTES, values=MAX_VALUES)
+    run.serve(create_app(open_service(settings)), host=host, port=port, limits=limits)
 
 
 def open_service(settings: Settings) -> IngestService:

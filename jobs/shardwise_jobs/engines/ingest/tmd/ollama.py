@@ -23,6 +23,8 @@ from .base import FailureCause, TmdAnswer, TmdFailure
 from .ollama_wire import OllamaWire, Refused, Unreachable
 from .prompt import VERSION, prompt_for
 
+_MOST_QUESTIONS_ABOUT_THINKING = 3
+
 T = TypeVar("T")
 
 
@@ -76,6 +78,10 @@ class OllamaTmd:
         self._backoff = backoff or Backoff()
         # Of its own: draws from the process's dice would show in what else draws from them.
         self._dice = random.Random()
+        self._think: bool | None = None
+        """What the server is told about thinking; None where it does not know the word, or is not known to."""
+        self._questions_about_thinking = _MOST_QUESTIONS_ABOUT_THINKING
+        self._asking_about_thinking = asyncio.Lock()
         self._slots = asyncio.Semaphore(workers)
         self._cache: OrderedDict[bytes, Codes] = OrderedDict()
         self._cache_size = cache_size
@@ -145,13 +151,18 @@ class OllamaTmd:
         async def once() -> Codes:
             # The seed counts answers, not tries: a line that breaks now and then must not change what the model says.
             self.statistics.calls += 1
-            reply = await self._wire.generate(model=self._model, prompt=prompt, seed=unusable)
-            return parse_answer(reply.words, complete=reply.complete)
+            reply = await self._wire.generate(model=self._model, prompt=prompt, seed=unusable, think=self._think)
+            return parse_answer(reply.words, complete=reply.complete, thought=reply.thought)
 
+        await self._look_whether_it_thinks()
         while True:
             try:
                 return await self._persistently(once)
             except Refused as error:
+                if self._think is not None and "think" in str(error):
+                    # It said that it knows the word, and does not take it: then not.
+                    self._think = None
+                    continue
                 cause = FailureCause.TEXT if error.about_the_text else FailureCause.REFUSED
                 return TmdFailure(reason=str(error), cause=cause)
             except Unreachable as error:
@@ -162,6 +173,23 @@ class OllamaTmd:
                     tries = f" ({unusable} answers)" if unusable > 1 else ""
                     return TmdFailure(reason=f"{self._model}: {error}{tries}", cause=FailureCause.TEXT)
                 await self._wait(unusable)
+
+    async def _look_whether_it_thinks(self) -> None:
+        """Have a model that thinks be told not to: the few tokens of an answer would all go into that."""
+        if not self._questions_about_thinking:
+            return
+        async with self._asking_about_thinking:
+            if not self._questions_about_thinking:
+                return
+            try:
+                self._think = False if await self._wire.thinks(model=self._model) else None
+            except Unreachable:
+                # It says nothing about the model: the next text asks again, for a while.
+                self._questions_about_thinking -= 1
+                return
+            except (Refused, UnusableAnswer):
+                self._think = None
+            self._questions_about_thinking = 0
 
     async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Return what `call` returns, trying again while the server can't be reached."""

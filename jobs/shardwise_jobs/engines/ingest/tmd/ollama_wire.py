@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ KEEP_ALIVE = "10m"
 """How long the server keeps the model in memory after a call: longer than a block's embedding and writing take."""
 
 _CONNECT_SECONDS = 5.0
+_ASK_MODEL_SECONDS = 5.0
+"""For what is good to know and not needed: a server that leaves the question open must not hold up the work."""
 _IDLE_SECONDS = 2.0
 """Gateways drop idle connections after 5 s; one given up earlier can't be dropped just as a request goes out."""
 _LARGEST_ANSWER = 1_000_000
@@ -53,6 +56,8 @@ class Reply:
     words: str
     complete: bool
     """False when it was cut off at the number of tokens allowed."""
+    thought: bool = False
+    """The server kept apart what the model thought."""
 
 
 class OllamaWire:
@@ -83,8 +88,8 @@ class OllamaWire:
             ),
         )
 
-    async def generate(self, *, model: str, prompt: str, seed: int) -> Reply:
-        """Ask the model.
+    async def generate(self, *, model: str, prompt: str, seed: int, think: bool | None = None) -> Reply:
+        """Ask the model; `think` is sent unless it is None, as only servers that know the word take it.
 
         Raises:
             Unreachable: no answer, or one that asks for patience.
@@ -101,13 +106,21 @@ class OllamaWire:
                 "keep_alive": KEEP_ALIVE,
                 "options": {"temperature": 0, "top_k": 1, "num_predict": ANSWER_TOKENS, "seed": seed},
                 "format": SCHEMA,
+                **({} if think is None else {"think": think}),
             },
         )
         words = answer.get("response")
         if not isinstance(words, str) or answer.get("done") is not True:
             said = excerpt(json.dumps(answer), longest=_EXCERPT)
             raise UnusableAnswer(f"the server's answer has no finished response: {said}")
-        return Reply(words=words, complete=answer.get("done_reason", "stop") == "stop")
+        thought = isinstance(answer.get("thinking"), str) and bool(answer["thinking"].strip())
+        return Reply(words=words, complete=answer.get("done_reason", "stop") == "stop", thought=thought)
+
+    async def thinks(self, *, model: str) -> bool:
+        """Say whether a model thinks before it answers, and can be told not to. Raises as `generate`."""
+        shown = await self._call("POST", "/api/show", {"model": model}, seconds=_ASK_MODEL_SECONDS)
+        capabilities = shown.get("capabilities")
+        return isinstance(capabilities, list) and "thinking" in capabilities
 
     async def load(self, *, model: str) -> None:
         """Have the model loaded, so that the first chunk does not wait for it. Raises as `generate`."""
@@ -129,7 +142,9 @@ class OllamaWire:
         """Close all connections."""
         await self._http.aclose()
 
-    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: float = math.inf
+    ) -> dict[str, Any]:
         request = self._http.build_request(
             method,
             path,
@@ -137,7 +152,7 @@ class OllamaWire:
             headers=None if body is None else {"content-type": "application/json"},
         )
         named = f"{method} {self.shown_url}{path}"
-        limit = self._timeout_seconds + min(self._timeout_seconds, _CONNECT_SECONDS)
+        limit = min(seconds, self._timeout_seconds + min(self._timeout_seconds, _CONNECT_SECONDS))
         try:
             # The client's own limit begins anew with each piece, so a server that drips would never be late.
             async with asyncio.timeout(limit):
@@ -145,7 +160,7 @@ class OllamaWire:
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unreachable(f"{named}: no connection: {_reason(error)}") from error
         except (httpx.TimeoutException, TimeoutError) as error:
-            raise Unreachable(f"{named}: no answer within {self._timeout_seconds:g} s") from error
+            raise Unreachable(f"{named}: no answer within {min(seconds, self._timeout_seconds):g} s") from error
         except httpx.HTTPError as error:
             raise Unreachable(f"{named}: the connection broke: {_reason(error)}") from error
         if status == httpx.codes.OK:

@@ -16,7 +16,6 @@ from fastapi import APIRouter, Body, FastAPI, HTTPException, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp
 
-from shardwise_jobs.serving.run import LIMIT_CONCURRENCY
 from shardwise_jobs.serving.wire import JsonRoute, answer
 
 from . import errors, health
@@ -30,13 +29,13 @@ _SECONDS_BETWEEN_SWEEPS = 10.0
 NodeId = Annotated[str, Query(min_length=1)]
 
 
-def create_app(service: SessionService) -> ASGIApp:
-    """Return the ASGI application over a service."""
+def create_app(service: SessionService, *, threads: int = 100) -> ASGIApp:
+    """Return the ASGI application over a service; `threads` is how many requests may be under way."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # As many threads as requests may be under way: none waits for a thread that itself waits for a lock.
-        anyio.to_thread.current_default_thread_limiter().total_tokens = LIMIT_CONCURRENCY
+        anyio.to_thread.current_default_thread_limiter().total_tokens = threads
         sweeper = asyncio.create_task(_sweep_regularly(service))
         yield
         sweeper.cancel()

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from shardwise_jobs.errors import WorkError
 from shardwise_jobs.serving.wire import install_refusals
 
+from .predictions import TooCostly
 from .service import EmptyStm
 from .sessions import SessionNotFound, TooManySessions
 
@@ -37,6 +38,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(TooManySessions)
     async def too_many_sessions(request: Request, error: TooManySessions) -> Response:
         return JSONResponse({"detail": f"Cannot create a session: {error}"}, status_code=503)
+
+    @app.exception_handler(TooCostly)
+    async def too_costly(request: Request, error: TooCostly) -> Response:
+        # Of the client's making: another try would take as long.
+        return JSONResponse({"detail": str(error)}, status_code=413)
 
     @app.exception_handler(WorkError)
     async def store_failed(request: Request, error: WorkError) -> Response:

@@ -7,8 +7,8 @@ does, learning keeps the copy current instead of making the next prediction read
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from shardwise_jobs.errors import WorkError
 
@@ -16,7 +16,7 @@ from ..names import bare_name, processor_id
 from ..stores.base import Events, Guard, Learned, Pattern
 from .gateway import StoreGateway
 from .models import DEFAULTS, SessionConfig
-from .predictions import NO_PREDICTIONS, Predictions, predict
+from .predictions import NO_PREDICTIONS, PREDICTION_SECONDS, Predictions, TooCostly, flattened, predict
 from .recall import Recall
 
 _MAX_IDLE_NODES = 10_000
@@ -24,15 +24,40 @@ _MOST_READ_AGAIN = 256
 """Reading more patterns than this one by one costs about as much as reading the node anew when it is next needed."""
 
 
+class PredictionTurns:
+    """How many predictions of a server are worked out at once, and for how long each."""
+
+    def __init__(self, *, at_once: int = 4, seconds: float = PREDICTION_SECONDS) -> None:
+        self.seconds = seconds
+        self._patience = at_once * seconds
+        # All threads share one interpreter: more at once would only slow down whoever answers the others.
+        self._free = threading.BoundedSemaphore(at_once)
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Wait for a turn and hold it.
+
+        Raises:
+            TooCostly: it does not come.
+        """
+        if not self._free.acquire(timeout=self._patience):
+            raise TooCostly("too many predictions at once; try again later, or set process_predictions to false")
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
 class Node:
     """One knowledge base as this server sees it."""
 
-    def __init__(self, *, node_id: str, service: str, gateway: StoreGateway) -> None:
+    def __init__(self, *, node_id: str, service: str, gateway: StoreGateway, turns: PredictionTurns) -> None:
         self.id = node_id
         self.processor_id = processor_id(node_id, service=service)
         self.genes = SessionConfig()
         """Defaults for sessions of this node that leave a key unset; only `POST /genes/update` changes them."""
         self._gateway = gateway
+        self._turns = turns
         self._lock = threading.Lock()
         self._recall: Recall | None = None
 
@@ -80,7 +105,7 @@ class Node:
             recall.version = now
 
     def predict(self, *, stm: Events, config: SessionConfig, unknown: Mapping[str, int]) -> Predictions:
-        """Return what the node's patterns make of an STM."""
+        """Return what the node's patterns make of an STM. Raises TooCostly as `predict`."""
         if sum(map(len, stm)) < 2:
             return NO_PREDICTIONS
         threshold, limit = config.recall_threshold, config.max_predictions
@@ -93,7 +118,12 @@ class Node:
                 self._recall = self._gateway.call(
                     lambda store: Recall(version=version, patterns=store.patterns(node_id=self.id))
                 )
-            return predict(recall=self._recall, stm=stm, threshold=threshold, limit=limit, unknown=unknown)
+            snapshot = self._recall.snapshot(flattened(stm), threshold=threshold)
+        # Without the lock: a long prediction keeps nobody else of the node waiting.
+        with self._turns.one():
+            return predict(
+                recall=snapshot, stm=stm, threshold=threshold, limit=limit, unknown=unknown, seconds=self._turns.seconds
+            )
 
     def pattern(self, name: str) -> Pattern | None:
         """Return one pattern by its wire or bare name."""

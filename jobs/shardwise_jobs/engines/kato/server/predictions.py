@@ -12,12 +12,16 @@ symbol s in all memberships of symbols in learns, and N = the number of distinct
 
 Sums (pattern probability, weights of futures) run over all patterns that reach the threshold, before the answer is cut
 to `max_predictions`: the order of the answer depends on them.
+
+What matching takes grows with the square, and at worst the cube, of how often a symbol comes back, so a prediction has
+a budget of processor time: no request is worth what all others would wait for it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +29,10 @@ from difflib import Match, SequenceMatcher
 from typing import Any
 
 from ..stores.base import Events
-from .recall import Known, Recall
+from .recall import Known, Snapshot
+
+PREDICTION_SECONDS = 10
+_UNITS_BETWEEN_LOOKS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +44,73 @@ class Predictions:
 
 
 NO_PREDICTIONS = Predictions()
+
+
+class TooCostly(Exception):
+    """A prediction took more than its budget."""
+
+
+class Budget:
+    """Processor time of the calling thread, in seconds. Looked at now and then, as work is noted."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.thread_time() + seconds
+        self._units = 0
+
+    def spend(self, units: int) -> None:
+        """Note so many steps of work.
+
+        Raises:
+            TooCostly: the time is over.
+        """
+        self._units += units
+        if self._units >= _UNITS_BETWEEN_LOOKS:
+            self._units = 0
+            if time.thread_time() > self._end:
+                raise TooCostly(
+                    f"a prediction took more than {self._seconds:g} s of processor time; "
+                    "observe less at once, raise recall_threshold, or set process_predictions to false"
+                )
+
+
+class _Matcher(SequenceMatcher[str]):
+    """`SequenceMatcher` without junk, which notes what it spends: its own search for a block can't be interrupted."""
+
+    def __init__(self, flat: Sequence[str], *, budget: Budget) -> None:
+        # No symbol is junk, however often it comes.
+        super().__init__(None, "", flat, autojunk=False)
+        self._budget = budget
+        self._pattern: Sequence[str] = ""
+        self._length = len(flat)
+        self._places: dict[str, list[int]] = {}
+        for place, symbol in enumerate(flat):
+            self._places.setdefault(symbol, []).append(place)
+
+    def set_seq1(self, a: Sequence[str]) -> None:
+        """See `SequenceMatcher.set_seq1`."""
+        super().set_seq1(a)
+        self._pattern = a
+
+    def find_longest_match(self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None) -> Match:
+        """See `SequenceMatcher.find_longest_match`."""
+        ahi, bhi = len(self._pattern) if ahi is None else ahi, self._length if bhi is None else bhi
+        first, second, longest = alo, blo, 0
+        ending: dict[int, int] = {}
+        for i in range(alo, ahi):
+            places = self._places.get(self._pattern[i], [])
+            self._budget.spend(1 + len(places))
+            longer: dict[int, int] = {}
+            for j in places:
+                if j < blo:
+                    continue
+                if j >= bhi:
+                    break
+                size = longer[j] = ending.get(j - 1, 0) + 1
+                if size > longest:
+                    first, second, longest = i - size + 1, j - size + 1, size
+            ending = longer
+        return Match(first, second, longest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,28 +133,46 @@ class _Matched:
         return self.frequency * self.similarity
 
 
+def flattened(stm: Events) -> list[str]:
+    """Return the symbols of an STM in order."""
+    return [symbol for event in stm for symbol in event]
+
+
 def predict(
-    *, recall: Recall, stm: Events, threshold: float, limit: int, unknown: Mapping[str, int] | None = None
+    *,
+    recall: Snapshot,
+    stm: Events,
+    threshold: float,
+    limit: int,
+    unknown: Mapping[str, int] | None = None,
+    seconds: float = PREDICTION_SECONDS,
 ) -> Predictions:
-    """Return at most `limit` predictions from `stm`, best first. `unknown` names learns (with counts) to look past."""
-    flat = [symbol for event in stm for symbol in event]
-    found = _matched(recall=recall, flat=flat, threshold=threshold, unknown=unknown or {})
+    """Return at most `limit` predictions from `stm`, best first. `unknown` names learns (with counts) to look past.
+
+    Raises:
+        TooCostly: it takes more than so many seconds of processor time.
+    """
+    flat = flattened(stm)
+    budget = Budget(seconds)
+    found = _matched(recall=recall, flat=flat, threshold=threshold, unknown=unknown or {}, budget=budget)
     potentials, shares = _futures(found)
     total = sum(match.frequency for match in found)
     statistics = _Statistics(recall=recall, flat=flat)
-    predictions = [
-        _prediction(match, stm=stm, total=total, share=shares.get(_key(match.future), 0.0), statistics=statistics)
-        for match in found
-    ]
+    predictions = []
+    for match in found:
+        budget.spend(len(flat) + len(match.known.flat))
+        share = shares.get(_key(match.future), 0.0)
+        predictions.append(_prediction(match, stm=stm, total=total, share=share, statistics=statistics))
     predictions.sort(key=lambda each: (-each["potential"], -each["similarity"], -each["frequency"], each["name"]))
     return Predictions(predictions=predictions[:limit], future_potentials=potentials)
 
 
-def _matched(*, recall: Recall, flat: Sequence[str], threshold: float, unknown: Mapping[str, int]) -> list[_Matched]:
-    # difflib prepares its second sequence once; no symbol is junk, however often it comes.
-    matcher: SequenceMatcher[str] = SequenceMatcher(None, "", flat, autojunk=False)
+def _matched(
+    *, recall: Snapshot, flat: Sequence[str], threshold: float, unknown: Mapping[str, int], budget: Budget
+) -> list[_Matched]:
+    matcher = _Matcher(flat, budget=budget)
     found = []
-    for known in recall.candidates(flat, threshold=threshold):
+    for known in recall.candidates:
         frequency = known.frequency - unknown.get(known.name, 0)
         if frequency <= 0:
             continue
@@ -185,7 +277,7 @@ def _left_over(events: Events, *, start: int, used: set[int]) -> Events:
 class _Statistics:
     """The four fields that rest on symbol statistics; formulas at the top of this module."""
 
-    def __init__(self, *, recall: Recall, flat: Sequence[str]) -> None:
+    def __init__(self, *, recall: Snapshot, flat: Sequence[str]) -> None:
         self._recall = recall
         self._base = math.log(max(len(recall.members), 2))
         self._stm = self._weighted(flat)

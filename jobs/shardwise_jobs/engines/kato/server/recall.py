@@ -24,6 +24,16 @@ class Known:
     """Mean of each emotive over the entries that the store keeps."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What one prediction needs of a node: made from it, the node may learn on."""
+
+    candidates: Sequence[Known]
+    members: Mapping[str, int]
+    memberships: int
+    learns: int
+
+
 class Recall:
     """The patterns of a node at one version of the store. Who changes or reads it holds the node's lock."""
 
@@ -59,7 +69,16 @@ class Recall:
         self.memberships += more * len(counts)
         self.patterns[known.name] = known
 
-    def candidates(self, symbols: Sequence[str], *, threshold: float) -> Iterator[Known]:
+    def snapshot(self, symbols: Sequence[str], *, threshold: float) -> Snapshot:
+        """Return what a prediction from these symbols needs, in which nothing changes any more."""
+        return Snapshot(
+            candidates=list(self._candidates(symbols, threshold=threshold)),
+            members=self.members.copy(),
+            memberships=self.memberships,
+            learns=self.learns,
+        )
+
+    def _candidates(self, symbols: Sequence[str], *, threshold: float) -> Iterator[Known]:
         """Yield the patterns that share symbols enough to be able to reach a similarity of `threshold`."""
         shared: dict[str, int] = {}
         for symbol, wanted in Counter(symbols).items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from shardwise_jobs.serving import run
 
 from .app import create_app
@@ -13,5 +15,7 @@ from .settings import Settings
 def serve(*, host: str, port: int, store_uri: str, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; see `shardwise_jobs.serving.run.serve`."""
     run.log_to_stderr(settings.log_level)
+    limits = run.limits_from(os.environ)
     service = SessionService(gateway=StoreGateway(uri=store_uri, settings=settings), settings=settings)
-    run.serve(create_app(service), host=host, port=port, access_log=settings.log_level == "DEBUG")
+    app = create_app(service, threads=limits.requests)
+    run.serve(app, host=host, port=port, limits=limits, access_log=settings.log_level == "DEBUG")

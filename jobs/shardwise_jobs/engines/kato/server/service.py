@@ -28,7 +28,7 @@ from .models import (
     SequenceGuard,
     SessionConfig,
 )
-from .nodes import Node, Nodes
+from .nodes import Node, Nodes, PredictionTurns
 from .predictions import NO_PREDICTIONS
 from .sessions import Session, Sessions
 from .settings import Settings
@@ -62,8 +62,9 @@ class SessionService:
         self.settings = settings
         self.gateway = gateway
         self.sessions = Sessions(default_ttl=settings.session_ttl, auto_extend=settings.session_auto_extend)
+        turns = PredictionTurns(seconds=settings.prediction_seconds)
         self.nodes = Nodes(
-            lambda node_id: Node(node_id=node_id, service=settings.service_name, gateway=gateway),
+            lambda node_id: Node(node_id=node_id, service=settings.service_name, gateway=gateway, turns=turns),
         )
         self.started = monotonic()
         self.requests = 0

@@ -12,6 +12,8 @@ from pydantic import BeforeValidator, Field
 
 from shardwise_jobs.serving.settings import EnvironmentSettings
 
+from .predictions import PREDICTION_SECONDS
+
 EXTENSIONS = ("learn-marks", "guarded-learning", "compact-results", "learn-sequences", "list-patterns", "list-sessions")
 """What this server adds to the protocol; a client must ask `GET /status`, never guess."""
 
@@ -33,6 +35,8 @@ class Settings(EnvironmentSettings):
     """Seconds an unused session lives, unless its creator says otherwise."""
     session_auto_extend: bool = Field(default=True, alias="SESSION_AUTO_EXTEND")
     """Whether using a session starts its time anew."""
+    prediction_seconds: int = Field(default=PREDICTION_SECONDS, ge=1, le=300, alias="KATO_PREDICTION_SECONDS")
+    """Seconds of processor time that one prediction may take."""
     service_name: str = Field(default="kato", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$", alias="SERVICE_NAME")
     """Ends each processor id, and so each database's name."""
     log_level: Annotated[Literal["CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"], BeforeValidator(_upper)] = Field(
