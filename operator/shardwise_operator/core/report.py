@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 
 from shardwise_api import indexes
+from shardwise_api.bounds import MAX_COUNT, clamped
 from shardwise_api.runs import IngestRun, Run, is_gang, suite_of
 from shardwise_api.status import ConditionType, ItemStatus, Phase, Progress, RunStatus, ShardStatus
 from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunResult, Step
@@ -57,8 +59,8 @@ def _shards_seen(run: Run, status: RunStatus, observed: Observed, prepared: Prep
     if work is None:
         # Of a dry run nothing is.
         done_before = status.is_true(ConditionType.COMPLETE) and not (suite is not None and suite.dry_run)
-        done = frozenset(range(total)) if done_before else frozenset[int]()
-        status.shards = ShardStatus(total=total, succeeded=len(done), completed_indexes=indexes.to_text(done))
+        done = total if done_before else 0
+        status.shards = ShardStatus(total=total, succeeded=done, completed_indexes=indexes.missing((), of=done))
         return
     if work.state in (JobState.COMPLETE, JobState.FAILED):
         # Another number of ranks comes too late, also one that the Job was still given at its end.
@@ -98,17 +100,24 @@ def _items(
 def _at_least(known: ItemStatus, seen: ItemCounts) -> ItemCounts:
     # Only committed items are counted, so less than before means that reports are missing: those of shards that had
     # ended before the operator started again.
-    return ItemCounts(
+    return _counts(
         done=max(known.done, seen.done), failed=max(known.failed, seen.failed), skipped=max(known.skipped, seen.skipped)
     )
 
 
 def _sum(reports: Mapping[int, ProgressReport]) -> ItemCounts:
-    return ItemCounts(
+    return _counts(
         done=sum(report.items.done for report in reports.values()),
         failed=sum(report.items.failed for report in reports.values()),
         skipped=sum(report.items.skipped for report in reports.values()),
     )
+
+
+def _counts(*, done: int, failed: int, skipped: int) -> ItemCounts:
+    # As much as a status can hold, however much every shard says.
+    done = clamped(done)
+    failed = min(clamped(failed), MAX_COUNT - done)
+    return ItemCounts(done=done, failed=failed, skipped=min(clamped(skipped), MAX_COUNT - done - failed))
 
 
 def _progress(run: Run, status: RunStatus, observed: Observed) -> None:
@@ -123,7 +132,7 @@ def _progress(run: Run, status: RunStatus, observed: Observed) -> None:
     speed_of_all = _rate(run, reports, observed)
     remaining = None
     if speed_of_all and items.total is not None and not status.finished:
-        remaining = round(max(0, items.total - seen) / speed_of_all)
+        remaining = round(min(MAX_COUNT, max(0, items.total - seen) / speed_of_all))
     times = [report.time for report in reports.values()]
     if status.progress.last_updated_time is not None:
         times.append(status.progress.last_updated_time)
@@ -148,7 +157,8 @@ def _rate(run: Run, reports: Mapping[int, ProgressReport], observed: Observed) -
         items = sum(max(0, report.items.all - report.resumed) for report in reports.values())
         return items / (work.ended - work.started).total_seconds() or None
     over = work.completed | work.failed
-    return sum(speed(report) for shard, report in reports.items() if shard not in over) or None
+    total = sum(speed(report) for shard, report in reports.items() if shard not in over)
+    return total if total and math.isfinite(total) else None
 
 
 def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:

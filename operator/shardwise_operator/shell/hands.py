@@ -13,7 +13,7 @@ from ..children import ChildSettings, children_of, document_of
 from ..children.names import Annotations, child_name, queued
 from ..children.parts import Part, Standing, parallelisms, parts_of
 from ..core.actions import Action, DeleteRun, EnsureJob, StopJob
-from ..observe.seen import JobSeen, job_seen, run_uid
+from ..observe.seen import JobSeen, job_seen
 from .api import Api, ApiError
 from .cache import Cache
 from .paths import object_path
@@ -119,7 +119,7 @@ class Hands:
             self._cache.see_job(body)
             seen = job_seen(body)
             # Of somebody else's the attempt to make ours will tell.
-            if seen is not None and run_uid(body) == run.metadata.uid:
+            if seen is not None and seen.run == (run.metadata.namespace, run.metadata.uid):
                 found[part.number] = seen
         return found
 
