@@ -63,7 +63,10 @@ def plan(run: Run, observed: Observed) -> Plan:
         actions = _stop_all(observed)
         _fail(status, ending, now=observed.now)
     elif run.spec.suspend or observed.interrupted:
-        actions = tuple(SuspendJob(step=step) for step, job in observed.jobs.items() if job.state is JobState.RUNNING)
+        # One that a queue holds too: it would begin when there is quota.
+        actions = tuple(
+            SuspendJob(step=step) for step, job in observed.jobs.items() if job.state is JobState.RUNNING or job.held
+        )
     else:
         actions = (_next(run, observed, prepared=prepared, status=status),)
     describe(run, status, observed=observed, prepared=prepared, result=result)

@@ -45,11 +45,27 @@ def describe(
 def _shards(run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None) -> None:
     known = status.shards
     _shards_seen(run, status, observed, prepared)
-    if status.is_true(ConditionType.FAILED) and known.succeeded + known.failed > (
-        status.shards.succeeded + status.shards.failed
-    ):
-        # Its Jobs are being stopped, and under Kueue deleted: what was done is done.
-        status.shards = known.model_copy(update={"active": 0})
+    now = status.shards
+    # What was done is done, also when its Job is no more: one in a queue is made anew after each pause.
+    completed = _indexes(now.completed_indexes) | {i for i in _indexes(known.completed_indexes) if i < now.total}
+    failed = _indexes(now.failed_indexes) | {i for i in _indexes(known.failed_indexes) if i < now.total}
+    failed -= completed
+    status.shards = now.model_copy(
+        update={
+            "succeeded": len(completed),
+            "failed": len(failed),
+            "completed_indexes": indexes.to_text(completed),
+            "failed_indexes": indexes.to_text(failed),
+        }
+    )
+
+
+def _indexes(text: str) -> set[int]:
+    try:
+        return indexes.from_text(text)
+    except ValueError:
+        # A status that somebody wrote by hand.
+        return set()
 
 
 def _shards_seen(run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None) -> None:
@@ -165,7 +181,10 @@ def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:
     now = observed.now
     reason = None if status.finished else _suspension(run, observed)
     suspended = reason is not None
-    set_condition(status, ConditionType.SUSPENDED, value=suspended, reason=reason or "NotSuspended", now=now)
+    message = {"SuspendRequested": "spec.suspend is true", "WaitingForQuota": observed.waits_for}.get(reason or "", "")
+    set_condition(
+        status, ConditionType.SUSPENDED, value=suspended, reason=reason or "NotSuspended", message=message, now=now
+    )
     _pods_ready(run, status, observed, suspended=suspended)
     if status.finished:
         value, reason = False, "Finished"

@@ -20,7 +20,16 @@ from shardwise_api.common import MAX_SHARDS
 from shardwise_api.runs import KINDS
 from shardwise_api.wire import Step
 
-from ..children.names import CONTAINER, GROUP, Annotations, Labels, step_of
+from ..children.names import (
+    CONTAINER,
+    GROUP,
+    KUEUE_MIN_PARALLELISM,
+    KUEUE_PRIORITY,
+    KUEUE_QUEUE,
+    Annotations,
+    Labels,
+    step_of,
+)
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 Body = Mapping[str, Any]
@@ -60,6 +69,12 @@ class JobSeen:
     ended: datetime | None = None
     kept_message: str | None = None
     """The termination message that was written down on it."""
+    queue: str = ""
+    """The queue of Kueue that it is in, whoever put it there; empty: none."""
+    priority: str = ""
+    """Its priority class there."""
+    may_shrink: bool = False
+    """Kueue may let it begin with less parallelism, and is the one to say how much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +128,8 @@ def _controller(metadata: Body) -> Body:
 
 def _job(body: Body) -> Body:
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
-    step, owner = step_of(metadata.get("labels") or {}), _controller(metadata)
+    labels = metadata.get("labels") or {}
+    step, owner = step_of(labels), _controller(metadata)
     annotations = metadata.get("annotations") or {}
     shards = annotations.get(Annotations.SHARDS)
     of_a_run = owner.get("apiVersion", "").partition("/")[0] == GROUP and owner.get("kind") in KINDS
@@ -146,6 +162,9 @@ def _job(body: Body) -> Body:
         "started": _time(status.get("startTime")),
         "ended": _time(status.get("completionTime") or end.get("lastTransitionTime")),
         "kept_message": annotations.get(Annotations.MESSAGE),
+        "queue": labels.get(KUEUE_QUEUE, ""),
+        "priority": labels.get(KUEUE_PRIORITY, ""),
+        "may_shrink": KUEUE_MIN_PARALLELISM in annotations,
     }
 
 

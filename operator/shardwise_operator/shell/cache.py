@@ -123,6 +123,15 @@ class Cache:
         children = self._known(run)
         return [pod for pod in children.pods.values() if pod.job_uid in children.jobs]
 
+    def leftovers(self, run: str) -> list[PodSeen]:
+        """Return pods that have not ended though their Job is gone, as they say by their labels."""
+        children = self._known(run)
+        return [
+            pod
+            for pod in children.pods.values()
+            if pod.job_uid not in children.jobs and pod.exit_code is None and pod.phase not in ("Succeeded", "Failed")
+        ]
+
     def reports(self, run: str) -> Mapping[int, ProgressReport]:
         """Return a run's newest report of each shard."""
         return self._known(run).reports

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from shardwise_api.common import OPERATOR
 from shardwise_api.runs import Run
 from shardwise_api.status import RunStatus
 from shardwise_api.wire import Step
 
 from ..children import ChildSettings
-from ..children.names import queued
 from ..core.actions import DeleteRun
 from ..core.happenings import happenings
 from ..core.observed import Trouble
@@ -33,6 +33,7 @@ from .cache import Cache
 from .event_poster import EventPoster
 from .hands import Hands, NameTaken, NotLeading
 from .paths import object_path, pods_path
+from .queue import QueueReasons
 from .reading import parsed, status_of
 from .timing import next_look
 
@@ -72,6 +73,7 @@ class RunLoop:
         self._uid = uid
         self._tools = tools
         self._hands = Hands(api=tools.api, cache=tools.cache, settings=tools.settings, leading=tools.leading)
+        self._queue = QueueReasons(api=tools.api, clock=tools.clock)
         self._wake = asyncio.Event()
         self._wake.set()
         self._status: RunStatus | None = None
@@ -137,6 +139,8 @@ class RunLoop:
         body = await self._body()
         if body is None or "deletionTimestamp" in body["metadata"]:
             return None
+        if (body.get("spec", {}).get("managedBy") or OPERATOR) != OPERATOR:
+            return None
         run, problems = parsed(body, self._status)
         if run is None or problems:
             self._obstacle = None
@@ -146,7 +150,10 @@ class RunLoop:
         before, obstacle = self._obstacle, await self._attempt(self._secure_messages(run))
         secured = obstacle is None
         jobs, pods = cache.jobs(self._uid), cache.pods(self._uid)
-        made = self._planned(run, now, jobs, pods, obstacle or before or await self._explanation(run, now))
+        held = self._hands.held(jobs)
+        waits_for = await self._queue.of(run.metadata.namespace, jobs, held=held)
+        obstacle_known = obstacle or before or await self._explanation(run, now)
+        made = self._planned(run, now, jobs, pods, held=held, waits_for=waits_for, obstacle=obstacle_known)
         pause = next_look(run=run, status=made.status, now=now)
         for action in made.actions if secured else ():
             refused = await self._attempt(self._hands.act(run, action, jobs=jobs))
@@ -164,9 +171,7 @@ class RunLoop:
         waited = await self._say(body, made.status)
         return pause if waited is None else waited if pause is None else min(waited, pause)
 
-    def _planned(
-        self, run: Run, now: datetime, jobs: list[JobSeen], pods: list[PodSeen], obstacle: Trouble | None
-    ) -> Plan:
+    def _planned(self, run: Run, now: datetime, jobs: list[JobSeen], pods: list[PodSeen], **seen: Any) -> Plan:
         reports = self._tools.cache.reports(self._uid)
         try:
             observed = observe(
@@ -175,8 +180,7 @@ class RunLoop:
                 jobs=jobs,
                 pods=pods,
                 reports=reports,
-                queued=queued(run) and not run.spec.suspend,
-                obstacle=obstacle,
+                **seen,
             )
             return plan(run, observed)
         except Exception as error:
