@@ -10,6 +10,8 @@ from pydantic import Field
 from .base import ApiModel, Rule
 
 MAX_SHARDS = 10_000
+OPERATOR = "shardwise.dev/operator"
+"""The name of Shardwise's operator among controllers."""
 MAX_NAME_LENGTH = 50
 """Leaves room for `-finalize` and `-<index>` in the 63 characters of a host name."""
 
@@ -159,6 +161,14 @@ class CommonSpec(ApiModel):
     suspend: bool = Field(default=False, description="True stops the workers; false lets them go on where they were.")
     active_deadline_seconds: int | None = Field(default=None, ge=1, description="Limit of the whole run.")
     start_deadline_seconds: int | None = Field(default=None, ge=1, description="Limit until the first worker runs.")
+    managed_by: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9/_.-]+$",
+        description=f"The controller that looks after the run, as of a Job. Absent: {OPERATOR}; with any other value, "
+        "as kueue.x-k8s.io/multikueue, Shardwise's operator leaves the run alone.",
+    )
     ttl_seconds_after_finished: int | None = Field(
         default=None, ge=0, description="The run is deleted this long after its end; absent: kept."
     )

@@ -11,21 +11,38 @@ from .common import MAX_SHARDS
 
 def to_text(indexes: Iterable[int]) -> str:
     """Return sorted, merged intervals: {0, 1, 2, 3, 4, 7} -> `0-4,7`; two neighbours are `0,1` as Kubernetes has it."""
-    parts: list[str] = []
-    ordered = sorted(set(indexes))
-    start = 0
-    for position in range(1, len(ordered) + 1):
-        if position < len(ordered) and ordered[position] == ordered[position - 1] + 1:
-            continue
-        first, last = ordered[start], ordered[position - 1]
-        if first == last:
-            parts.append(f"{first}")
-        elif last == first + 1:
-            parts.append(f"{first},{last}")
+    intervals: list[tuple[int, int]] = []
+    for index in sorted(set(indexes)):
+        if intervals and index == intervals[-1][1] + 1:
+            intervals[-1] = (intervals[-1][0], index)
         else:
-            parts.append(f"{first}-{last}")
-        start = position
-    return ",".join(parts)
+            intervals.append((index, index))
+    return _text(intervals)
+
+
+def missing(present: Iterable[int], *, of: int) -> str:
+    """Return the indexes below `of` that are not present, as interval text; `of` may be any number and costs nothing.
+
+    missing({1, 2}, of=2**31) -> `0,3-2147483647`
+    """
+    intervals: list[tuple[int, int]] = []
+    following = 0
+    for index in sorted(set(present)):
+        if not following <= index < of:
+            continue
+        if index > following:
+            intervals.append((following, index - 1))
+        following = index + 1
+    if following < of:
+        intervals.append((following, of - 1))
+    return _text(intervals)
+
+
+def _text(intervals: Iterable[tuple[int, int]]) -> str:
+    return ",".join(
+        f"{first}" if first == last else f"{first},{last}" if last == first + 1 else f"{first}-{last}"
+        for first, last in intervals
+    )
 
 
 def counted_in(text: str, positions: Iterable[int]) -> set[int]:

@@ -39,6 +39,12 @@ class Metadata(ApiModel):
     uid: str | None = None
     generation: int | None = Field(default=None, description="Counts changes of the spec.")
 
+    def label(self, name: str) -> str | None:
+        """Return a label's value; None when there is none."""
+        labels = (self.model_extra or {}).get("labels")
+        value = labels.get(name) if isinstance(labels, dict) else None
+        return value if isinstance(value, str) else None
+
 
 class Engine(ApiModel):
     """Exactly one kind of training."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from .base import ApiModel
+from .bounds import Count, Finite, Int32, PlainDocument, count
 from .uris import SCHEMES_VARIABLE
 
 MAX_TERMINATION_MESSAGE_BYTES = 4096
@@ -79,16 +80,21 @@ class Environment(StrEnum):
 class ItemFailure(ApiModel):
     """One failed item, with a reason a person can act on."""
 
-    item: int = Field(description="Index of the item in the input, counted from 0.")
+    item: Count = Field(description="Index of the item in the input, counted from 0.")
     reason: str
 
 
 class ItemCounts(ApiModel):
     """How many items went which way. done + failed + skipped = all items of what is counted."""
 
-    done: int = 0
-    failed: int = 0
-    skipped: int = 0
+    done: Count = 0
+    failed: Count = 0
+    skipped: Count = 0
+
+    @model_validator(mode="after")
+    def _are_a_count_together(self) -> Self:
+        count(self.all)
+        return self
 
     @property
     def all(self) -> int:
@@ -99,11 +105,11 @@ class ItemCounts(ApiModel):
 class PrepareResult(ApiModel):
     """What the prepare step found; frozen for the life of the run, so that every attempt cuts the same shards."""
 
-    items_total: int | None = Field(
+    items_total: Count | None = Field(
         default=None, description="Items to shard; absent when only a full pass could tell."
     )
     input_fingerprint: str = Field(description="Identifies the input: another one is another run.")
-    input_bytes: int | None = None
+    input_bytes: Count | None = None
     # Absent and not empty: a worker of an earlier version reads a document that doesn't name it.
     parts: list[str] | None = Field(
         default=None, description="Of a suite: the shards of each entry of podOverrides, as interval text."
@@ -112,7 +118,7 @@ class PrepareResult(ApiModel):
     peer_token: str | None = Field(
         default=None, description="By which the workers of this run know each other, when they talk to each other."
     )
-    details: dict[str, Any] = Field(default_factory=dict, description="For the engine's own use and for people.")
+    details: PlainDocument = Field(default_factory=dict, description="For the engine's own use and for people.")
 
 
 class WorkerEnd(ApiModel):
@@ -159,17 +165,17 @@ class Checkpoint(ApiModel):
     """Where a training would go on."""
 
     uri: str
-    step: int
+    step: Count
 
 
 class SuiteCounts(ApiModel):
     """How many jobs of a suite went which way; failed ones include those that took too long."""
 
-    total: int = 0
-    success: int = 0
-    failed: int = 0
-    skipped: int = 0
-    interrupted: int = 0
+    total: Count = 0
+    success: Count = 0
+    failed: Count = 0
+    skipped: Count = 0
+    interrupted: Count = 0
 
 
 class SuiteJobStatus(ApiModel):
@@ -177,9 +183,24 @@ class SuiteJobStatus(ApiModel):
 
     id: str
     status: str = Field(description="PENDING, RUNNING, SUCCESS, FAILED, SKIPPED, INTERRUPTED, TIMEOUT or ERROR.")
-    attempts: int | None = None
-    exit_code: int | None = None
-    duration_seconds: float | None = Field(default=None, description="Of the last attempt.")
+    attempts: Count | None = None
+    exit_code: Int32 | None = None
+    duration_seconds: Finite | None = Field(default=None, description="Of the last attempt.")
+
+    @classmethod
+    def from_line(cls, line: str) -> Self:
+        """Return the job of one of `SuiteResult.jobs`; raise ValueError when the line is none."""
+        try:
+            state, attempts, code, seconds, id_ = line.split(" ", 4)
+            return cls(
+                id=id_,
+                status=state,
+                attempts=int(attempts),
+                exit_code=None if code == "-" else int(code),
+                duration_seconds=None if seconds == "-" else float(seconds),
+            )
+        except ValueError as error:
+            raise ValueError(f"{line[:60]!r} is not `STATUS attempts exit-code seconds id`") from error
 
 
 class SuiteStatus(ApiModel):
@@ -200,23 +221,30 @@ class SuiteStatus(ApiModel):
 class SuiteResult(ApiModel):
     """What a suite came to, in as few bytes as a termination message has."""
 
-    exit_status: int
+    exit_status: Int32
     message: str = Field(default="", description="Why it isn't 0.")
     counts: SuiteCounts
     jobs: list[str] = Field(default_factory=list, description="`STATUS attempts exit-code seconds id`; - is absent.")
+
+    @field_validator("jobs")
+    @classmethod
+    def _lines_are_readable(cls, jobs: list[str]) -> list[str]:
+        for line in jobs:
+            SuiteJobStatus.from_line(line)
+        return jobs
 
 
 class ProgressReport(ApiModel):
     """Cumulative counts of one shard: a later report replaces an earlier one, a lost one costs nothing."""
 
     run: str
-    shard: int
+    shard: Count
     attempt_started: datetime
     time: datetime
     items: ItemCounts = Field(default_factory=ItemCounts)
-    total: int | None = Field(default=None, description="Items of this shard, when known.")
-    resumed: int = Field(default=0, description="Items that an earlier attempt had already committed.")
-    resumed_done: int = Field(default=0, description="Those of them that were done.")
+    total: Count | None = Field(default=None, description="Items of this shard, when known.")
+    resumed: Count = Field(default=0, description="Items that an earlier attempt had already committed.")
+    resumed_done: Count = Field(default=0, description="Those of them that were done.")
     message: str = ""
     awaited: str = Field(default="", description="Ranks that have not come yet, as interval text; work has not begun.")
     metrics: list[Metric] = Field(default_factory=list, max_length=MAX_METRICS)
@@ -226,10 +254,10 @@ class ProgressReport(ApiModel):
 class ShardResult(ApiModel):
     """A worker's termination message when a shard is done, or why it isn't."""
 
-    shard: int
+    shard: Count
     items: ItemCounts = Field(default_factory=ItemCounts)
     failures: list[ItemFailure] = Field(default_factory=list, max_length=10)
-    seconds: float = Field(default=0, description="Wall time of this attempt.")
+    seconds: Finite = Field(default=0, description="Wall time of this attempt.")
 
 
 class StepFailure(ApiModel):
@@ -247,7 +275,7 @@ class RunResult(ApiModel):
     items: ItemCounts = Field(default_factory=ItemCounts)
     failures: list[ItemFailure] = Field(default_factory=list, max_length=10)
     metrics: list[Metric] = Field(default_factory=list, max_length=MAX_METRICS)
-    summary: dict[str, Any] = Field(default_factory=dict)
+    summary: PlainDocument = Field(default_factory=dict)
     suite: SuiteResult | None = Field(
         default=None, description="Of a suite of scripts; it may say that the run failed."
     )

@@ -185,7 +185,7 @@ async def _connected(corner: Cluster) -> AsyncIterator[Api]:
 def _identify(corner: Cluster, token: str) -> PodIdentity:
     async def story() -> PodIdentity:
         async with _connected(corner) as api:
-            return await Reviewer(api).identify(token)
+            return await Reviewer(api).identify(token, source="here")
 
     return asyncio.run(story())
 

@@ -11,6 +11,7 @@ from .virtual_time import T0
 
 Body = dict[str, Any]
 RUN_UID = "1234"
+NAMESPACE = "team"
 
 
 def text(seconds: float) -> str:
@@ -19,13 +20,26 @@ def text(seconds: float) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def run_owner(uid: str = RUN_UID) -> Body:
+    """Return the reference of a Job to its run."""
+    return {
+        "apiVersion": "shardwise.dev/v1alpha1", "kind": "TrainingRun", "name": "words", "uid": uid, "controller": True,
+    }  # fmt: skip
+
+
+def job_owner(uid: str, name: str = "words") -> Body:
+    """Return the reference of a pod to its Job."""
+    return {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": True}
+
+
 def job(step: str = "work", *, uid: str = "", version: int = 1, run: str = RUN_UID, **parts: Any) -> Body:
     """Return a Job of eight shards; `parts` go into metadata, spec and status."""
     name = "words" if step == "work" else f"words-{step}"
     return {
         "metadata": {
             "uid": uid or f"job-{step}", "name": name, "resourceVersion": str(version), "creationTimestamp": text(0),
-            "labels": {"shardwise.dev/run-uid": run, "shardwise.dev/step": step}, **parts.get("metadata", {}),
+            "namespace": NAMESPACE, "labels": {"shardwise.dev/run-uid": run, "shardwise.dev/step": step},
+            "ownerReferences": [run_owner(run)], **parts.get("metadata", {}),
         },
         "spec": {"completions": 8 if step == "work" else 1, "parallelism": 2, "suspend": False,
                  **parts.get("spec", {})},
@@ -53,7 +67,7 @@ def pod(
                 "shardwise.dev/run-uid": run, "shardwise.dev/step": step,
                 "batch.kubernetes.io/job-completion-index": str(shard),
             },
-            "ownerReferences": [{"kind": "Job", "name": "words", "uid": job_uid or f"job-{step}"}],
+            "namespace": NAMESPACE, "ownerReferences": [job_owner(job_uid or f"job-{step}")],
             **(metadata or {}),
         },
         "status": {"phase": "Pending", **status},

@@ -30,6 +30,7 @@ _KINDS = {
     "networkpolicies": "NetworkPolicy",
     "services": "Service",
     "events": "Event",
+    "workloads": "Workload",
 }
 
 
@@ -94,6 +95,8 @@ class FakeApi(Api):
         self.fault: Callable[[Call], Refusal | None] = lambda call: None
         self.on_status: Callable[[Document, Document], None] = lambda before, after: None
         self.latency: Callable[[], float] = lambda: 0.0
+        self.admit: Callable[[Document], Document] = lambda made: made
+        """What admission webhooks make of an object that the operator makes."""
 
     # What tests ask.
 
@@ -201,7 +204,7 @@ class FakeApi(Api):
             return copy.deepcopy(known)
         if verb == "apply":
             self._check(body)
-            return self.put(target, body if known is None else _merged(known, body))
+            return self.put(target, self.admit(copy.deepcopy(body)) if known is None else _merged(known, body))
         assert known is not None
         if verb == "merge":
             return self._merge(target, known, body)

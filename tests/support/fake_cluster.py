@@ -19,6 +19,7 @@ from shardwise_operator.shell.reconcile import Tools
 from . import manifests
 from .fake_api import RUN_KINDS, FakeApi
 from .fake_jobs import FakeJobs
+from .fake_kueue import FakeKueue
 from .plans import PREPARED, RESULT
 from .virtual_time import clock, now
 
@@ -68,9 +69,12 @@ class FakeOperator:
 class World:
     """To be made within a virtual time."""
 
-    def __init__(self, *, leading: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, *, leading: Callable[[], bool] = lambda: True, kueue: Callable[[FakeApi], FakeKueue] | None = None
+    ) -> None:
         self.api = FakeApi(time=now)
         self.jobs = FakeJobs(self.api)
+        self.kueue = kueue and kueue(self.api)
         self._delivered = 0
         self._synced = -1
         self._leading = leading
@@ -106,6 +110,8 @@ class World:
         while clock() < end:
             if controller and self._synced != len(self.api.log):
                 self.jobs.sync()
+                if self.kueue is not None:
+                    self.kueue.sync()
                 self._synced = len(self.api.log)
             self.deliver()
             await asyncio.sleep(0.1)

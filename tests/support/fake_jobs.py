@@ -14,6 +14,7 @@ from shardwise_api import indexes
 from shardwise_operator.children.names import CONTAINER
 from shardwise_operator.observe.seen import INDEX_ANNOTATION
 
+from .bodies import job_owner
 from .fake_api import FakeApi
 
 Body = dict[str, Any]
@@ -140,7 +141,7 @@ class FakeJobs:
                     "namespace": metadata["namespace"],
                     "labels": {**template["labels"], INDEX_ANNOTATION: str(index)},
                     "annotations": dict(template.get("annotations", {})),
-                    "ownerReferences": [{"kind": "Job", "name": metadata["name"], "uid": metadata["uid"]}],
+                    "ownerReferences": [job_owner(metadata["uid"], metadata["name"])],
                 },
                 "status": {"phase": "Pending"},
             },

@@ -19,7 +19,8 @@ Body = dict[str, Any]
 
 
 def run(uid: str = "1234", *, version: int = 1) -> Body:
-    return {"kind": "TrainingRun", "metadata": {"uid": uid, "name": "words", "resourceVersion": str(version)}}
+    metadata = {"uid": uid, "name": "words", "namespace": "team", "resourceVersion": str(version)}
+    return {"kind": "TrainingRun", "metadata": metadata}
 
 
 def report(shard: int = 0, *, done: int = 1, at: float = 0, run: str = "1234") -> ProgressReport:
@@ -35,9 +36,16 @@ class Ear:
         self.cache = Cache(on_change=self.changed.append)
 
 
+def knowing() -> Cache:
+    """Return a cache that knows of a run."""
+    cache = Ear().cache
+    cache.see("TrainingRun", run())
+    return cache
+
+
 class TestOrder:
     def test_an_older_event_never_replaces_a_newer_one(self) -> None:
-        cache = Ear().cache
+        cache = knowing()
         for body in (job(version=12, spec={"parallelism": 5}), job(version=9, spec={"parallelism": 1})):
             cache.see("Job", body)
         for body in (pod(version=12, **ended(0)), pod(version=9, **running())):
@@ -49,7 +57,7 @@ class TestOrder:
         assert (cache.run("1234") or {})["metadata"]["resourceVersion"] == "12"
 
     def test_versions_are_numbers_and_no_words(self) -> None:
-        cache = Ear().cache
+        cache = knowing()
         cache.see("Job", job(version=9))
         cache.see("Job", job(version=10, spec={"parallelism": 7}))
         assert [seen.parallelism for seen in cache.jobs("1234")] == [7]
@@ -65,7 +73,7 @@ class TestOrder:
         assert [dict(cache.watched(kind)) for kind in ("TrainingRun", "Job", "Pod")] == [{}, {}, {}]
 
     def test_a_child_made_anew_is_another(self) -> None:
-        cache = Ear().cache
+        cache = knowing()
         cache.see("Job", job(uid="old"))
         cache.see("Job", job(uid="old"), deleted=True)
         cache.see("Job", job(uid="new"))
@@ -82,7 +90,7 @@ class TestOrder:
 
     @given(st.permutations(range(6)))
     def test_any_order_of_events_comes_to_the_same(self, order: list[int]) -> None:
-        cache = Ear().cache
+        cache = knowing()
         events = [
             (job(uid="a", version=1), False), (job(uid="a", version=2, spec={"parallelism": 3}), False),
             (job(uid="a", version=3), True), (job(uid="b", version=4), False),
@@ -114,7 +122,8 @@ class TestCalls:
         assert ear.changed == []
 
     def test_a_pod_is_found_with_its_run_until_it_goes(self) -> None:
-        cache = Ear().cache
+        cache = knowing()
+        cache.see("Job", job())
         cache.see("Pod", pod(3))
         found = cache.pod("pod-work-3")
         assert found is not None

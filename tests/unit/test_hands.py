@@ -35,6 +35,7 @@ class Bench:
         self.cache = Cache(on_change=lambda uid: None)
         self.hands = Hands(api=self.api, cache=self.cache, settings=SETTINGS, leading=leading)
         body = self.api.put(run_path(), run_body(*changes))
+        self.cache.see_run(body)
         self.run: Run = parse_manifest(manifests.changed(manifests.KATO, *ON_A_CLUSTER, *changes), name="test")
         self.run.metadata.namespace, self.run.metadata.uid = "team", body["metadata"]["uid"]
 

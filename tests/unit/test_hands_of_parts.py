@@ -33,6 +33,7 @@ class Bench:
         self.hands = Hands(api=self.api, cache=self.cache, settings=SETTINGS)
         changes = ('output={uri: "file:///data/out"}', f"engine.scripts.podOverrides={json.dumps(OVERRIDES)}", *more)
         body = self.api.put(run_path(), run_body(*changes, text=manifests.SCRIPTS))
+        self.cache.see_run(body)
         self.run = parse_manifest(manifests.changed(manifests.SCRIPTS, *changes), name="test")
         self.run.metadata.name, self.run.metadata.namespace = "words", "team"
         self.run.metadata.uid = body["metadata"]["uid"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_api.common import MAX_SHARDS
-from shardwise_api.indexes import counted_in, from_text, to_text
+from shardwise_api.indexes import counted_in, from_text, missing, to_text
 
 
 @given(st.sets(st.integers(0, MAX_SHARDS - 1)))
@@ -64,3 +64,12 @@ def test_places_in_a_set_are_counted_in_its_order(members: set[int], data: st.Da
 def test_a_place_that_a_set_does_not_have_is_refused(place: int) -> None:
     with pytest.raises(ValueError, match="has 3 members"):
         counted_in("2,5,7", [place])
+
+
+@given(st.sets(st.integers(-3, 40)), st.integers(0, 30))
+def test_what_is_missing_is_what_is_not_there(present: set[int], count: int) -> None:
+    assert from_text(missing(present, of=count)) == set(range(count)) - present
+
+
+def test_what_is_missing_of_any_number_costs_nothing() -> None:
+    assert missing({1, 2, 2**31}, of=2**63) == f"0,3-{2**31 - 1},{2**31 + 1}-{2**63 - 1}"

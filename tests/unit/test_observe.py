@@ -76,8 +76,11 @@ class TestSteps:
         suspended = job(spec={"suspend": True})
         assert observed([suspended], []).jobs[Step.WORK].state is JobState.SUSPENDED
         assert not observed([suspended], []).jobs[Step.WORK].held
-        assert observed([suspended], [], queued=True).jobs[Step.WORK].held
-        assert not observed([job()], [], queued=True).jobs[Step.WORK].held
+        in_a_queue = {**suspended["metadata"]["labels"], "kueue.x-k8s.io/queue-name": "q"}
+        queued = job(metadata={"labels": in_a_queue}, spec={"suspend": True})
+        assert observed([queued], []).jobs[Step.WORK].held
+        assert observed([suspended], [], held={"job-work"}).jobs[Step.WORK].held
+        assert not observed([job(metadata={"labels": in_a_queue})], []).jobs[Step.WORK].held
 
     def test_a_job_that_is_being_deleted_is_not_there(self) -> None:
         found = observed([job(metadata=DELETED)], [pod(**running())])

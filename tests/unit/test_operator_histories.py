@@ -22,6 +22,7 @@ from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunRes
 from shardwise_operator.core.plan import plan
 from shardwise_operator.observe.run import observe
 from shardwise_operator.observe.seen import JobSeen, PodSeen, job_seen
+from tests.support.bodies import run_owner
 from tests.support.fake_api import RUN_KINDS
 from tests.support.plans import T0, new_run
 from tests.support.troubled_world import TroubledWorld, nothing_unexpected
@@ -222,7 +223,8 @@ class TestTenThousandShards:
         seen = job_seen(
             {
                 "metadata": {"uid": "j", "name": "words", "resourceVersion": "1",
-                             "labels": {"shardwise.dev/step": "work"}},
+                             "namespace": "team", "labels": {"shardwise.dev/step": "work"},
+                             "ownerReferences": [run_owner()]},
                 "spec": {"completions": self.SHARDS, "parallelism": 100},
                 "status": {"completedIndexes": indexes.to_text(range(0, self.SHARDS, 2)),
                            "failedIndexes": indexes.to_text(range(1, self.SHARDS, 2)), "conditions": [condition]},
@@ -233,12 +235,14 @@ class TestTenThousandShards:
 
     def _job(self, step: Step, **fields: Any) -> JobSeen:
         return JobSeen(
+            run=("team", "1234"),
             uid=step, name=f"words-{step}", step=step, version="1", deleting=False, suspended=False, completions=1,
             parallelism=1, **fields,
         )  # fmt: skip
 
     def _failed_pod(self, shard: int) -> PodSeen:
         return PodSeen(
+            run=("team", "1234"),
             uid=f"p{shard}", name=f"words-{shard}-x", step=Step.WORK, shard=shard, job_uid="j", version="1",
             deleting=False, phase="Failed", running=False, started=T0, ended=T0, exit_code=1, message="x" * 4096,
         )  # fmt: skip

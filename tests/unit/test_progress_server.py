@@ -5,33 +5,35 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from shardwise_api.bounds import MAX_COUNT
 from shardwise_api.wire import ProgressReport, Step
 from shardwise_operator.shell import progress_server
 from shardwise_operator.shell.api import ApiError
 from shardwise_operator.shell.progress_server import (
+    FORWARDED,
     MAX_AT_ONCE,
     MAX_BODY_BYTES,
-    MAX_COUNT,
     PATH,
     REPORTS_PER_POD,
     PodOfRun,
     ProgressServer,
 )  # fmt: skip
 from shardwise_operator.shell.tokens import Reviewer
-from tests.unit.test_tokens import World, token
+from tests.unit.test_tokens import World, good, token
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _POD = PodOfRun(run_uid="run-1", namespace="team", shard=3, step=Step.WORK)
 Body = dict[str, Any]
+T = TypeVar("T")
 Answer = tuple[int, Any, dict[str, str]]
 
 
@@ -93,6 +95,42 @@ class TestTaking:
         assert answers[-1][2]["Retry-After"] == "1"
         place.world.clock += 1
         assert place.send(report())[0] == 204
+
+
+class TestForgedTokens:
+    def test_that_name_a_victim_s_pod_do_not_silence_it(self) -> None:
+        async def story(place: Place, port: int) -> list[int]:
+            place.world.status = {"authenticated": False}
+            forged = [await post(port, report(), bearer=token(salt=n), source="127.0.0.2") for n in range(60)]
+            assert {status for status, _, _ in forged} == {401, 503}
+            place.world.status = good()
+            return [(await post(port, report(), bearer=token(salt=-n)))[0] for n in range(1, 3)]
+
+        assert serve(Place(), story) == [204, 204]
+
+    def test_handed_on_by_another_replica_do_not_silence_it_either(self) -> None:
+        async def story(place: Place, port: int) -> int:
+            place.world.status = {"authenticated": False}
+            for number in range(60):
+                await post(port, report(), bearer=token(salt=number), headers={FORWARDED: "10.0.0.66"})
+            place.world.status = good()
+            return (await post(port, report(), bearer=token(salt=-1), headers={FORWARDED: "10.0.0.5"}))[0]
+
+        assert serve(Place(), story) == 204
+
+    def test_are_handed_on_with_their_sender(self) -> None:
+        async def story() -> Any:
+            async with AsyncExitStack() as stack:
+                leader, follower = Place(), Place(leads=False)
+                follower.leader, follower.port = "127.0.0.1", await stack.enter_async_context(leader.serving())
+                port = await stack.enter_async_context(follower.serving())
+                leader.world.status = {"authenticated": False}
+                for number in range(60):
+                    await post(port, report(), bearer=token(salt=number), source="127.0.0.2")
+                leader.world.status = good()
+                return (await post(port, report(), bearer=token(salt=-1)))[0]
+
+        assert asyncio.run(story()) == 204
 
 
 class TestLimits:
@@ -295,6 +333,16 @@ class Place:
         return self.leads_for >= 0
 
 
+def serve(place: Place, story: Callable[[Place, int], Awaitable[T]]) -> T:
+    """Have a story told to a place that serves."""
+
+    async def told() -> T:
+        async with place.serving() as port:
+            return await story(place, port)
+
+    return asyncio.run(told())
+
+
 def together(leader: Place, follower: Place, body: Any, **how: Any) -> Answer:
     """Send to the follower, while both serve."""
 
@@ -310,7 +358,7 @@ def together(leader: Place, follower: Place, body: Any, **how: Any) -> Answer:
 
 async def post(
     port: int, body: Any, *, bearer: str | None = None, authorization: str | None = "token", chunked: bool = False,
-    path: str = PATH, method: str = "POST", headers: dict[str, str] | None = None,
+    path: str = PATH, method: str = "POST", headers: dict[str, str] | None = None, source: str = "127.0.0.1",
 ) -> Answer:  # fmt: skip
     sent = dict(headers or {})
     if authorization is not None:
@@ -319,7 +367,7 @@ async def post(
     if chunked:
         data = _chunks(data)
     async with (
-        aiohttp.ClientSession(auto_decompress=False) as session,
+        aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(local_addr=(source, 0))) as session,
         session.request(method, f"http://127.0.0.1:{port}{path}", data=data, headers=sent) as answer,
     ):
         said = await answer.text()

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from shardwise_api.status import ConditionType, Phase
+from shardwise_operator.shell import reconcile
 from shardwise_operator.shell.api import ApiError
 from shardwise_operator.shell.reconcile import LONGEST_BACKOFF_SECONDS
 from tests.support.fake_api import Refusal, forbidden, unreachable
@@ -302,7 +303,26 @@ class TestManager:
 
         in_virtual_time(story())
 
-    def test_an_error_nobody_thought_of_is_logged_and_tried_again(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_error_nobody_thought_of_is_logged_and_tried_again(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(**_: object) -> None:
+            raise RuntimeError("nobody thought of this")
+
+        async def story() -> None:
+            world = World()
+            await world.until_work()
+            with monkeypatch.context() as patched:
+                patched.setattr(reconcile, "next_look", broken)
+                await world.pass_time(20)
+            world.api.change("Job", "words", status={"completedIndexes": "0"})
+            await world.pass_time(40)
+            assert world.status().shards.succeeded == 1
+
+        in_virtual_time(story())
+        assert caplog.text.count("unexpected") == 1
+
+    def test_a_job_whose_status_somebody_spoiled_is_read_again_when_it_is_mended(self) -> None:
         async def story() -> None:
             world = World()
             await world.until_work()
@@ -313,4 +333,3 @@ class TestManager:
             assert world.status().shards.succeeded == 1
 
         in_virtual_time(story())
-        assert "unexpected" in caplog.text

@@ -17,6 +17,8 @@ from shardwise_operator.shell.tokens import (
     REFUSED_SECONDS,
     REVIEWS,
     REVIEWS_PER_POD,
+    REVIEWS_PER_RELAY,
+    REVIEWS_PER_SOURCE,
     PodIdentity,
     Reviewer,
     ReviewUnavailable,
@@ -114,27 +116,53 @@ class TestFloods:
     def test_a_flood_of_made_up_tokens_is_let_through_to_the_api_server_only_as_rarely_as_agreed(self) -> None:
         world = World()
         world.status = {"authenticated": False}
-        refused = sum(not world.try_(token(pod=f"uid-{number}")) for number in range(1000))
+        refused = sum(not world.try_(token(pod=f"uid-{number}"), source=f"{number}") for number in range(1000))
         assert len(world.asked) == REVIEWS.burst
         assert refused == 1000
 
-    def test_a_flood_in_the_name_of_one_pod_leaves_the_others_alone(self) -> None:
+    def test_a_flood_in_the_name_of_a_pod_leaves_that_pod_and_all_others_alone(self) -> None:
         world = World()
         world.status = {"authenticated": False}
         for number in range(1000):
-            world.try_(token(salt=number))
-        assert len(world.asked) == REVIEWS_PER_POD.burst
+            world.try_(token(salt=number), source="attacker")
+        assert len(world.asked) == REVIEWS_PER_SOURCE.burst
         world.status = good()
-        assert world.identify(token(pod="uid-2")) == _POD
+        assert world.identify(token(salt=-1), source="victim") == _POD
+        assert world.identify(token(pod="uid-2"), source="another") == _POD
+
+    def test_a_flood_handed_on_by_another_replica_is_its_sender_s(self) -> None:
+        world = World()
+        world.status = {"authenticated": False}
+        for number in range(1000):
+            world.try_(token(salt=number), source="attacker", relay="replica")
+        assert len(world.asked) == REVIEWS_PER_SOURCE.burst
+        world.status = good()
+        assert world.identify(token(salt=-1), source="victim", relay="replica") == _POD
+
+    def test_who_says_that_it_hands_on_what_others_send_is_limited_too(self) -> None:
+        world = World()
+        world.status = {"authenticated": False}
+        for number in range(1000):
+            world.try_(token(salt=number), source=f"{number}", relay="attacker")
+        assert len(world.asked) == REVIEWS_PER_RELAY.burst < REVIEWS.burst
+        world.status = good()
+        assert world.identify(token(salt=-1), source="victim") == _POD
+
+    def test_good_tokens_of_many_pods_may_come_from_one_address(self) -> None:
+        world = World()
+        for number in range(3 * REVIEWS_PER_SOURCE.burst):
+            world.status = good(f"uid-{number}")
+            world.clock += 0.02
+            assert world.identify(token(pod=f"uid-{number}")).pod_uid == f"uid-{number}"
 
     def test_who_is_not_asked_for_is_told_when_to_come_again(self) -> None:
         world = World()
-        for number in range(REVIEWS_PER_POD.burst):
+        for number in range(REVIEWS_PER_POD.burst + REVIEWS_PER_SOURCE.burst):
             world.identify(token(salt=number))
         with pytest.raises(ReviewUnavailable) as caught:
-            world.identify(token(salt=99))
+            world.identify(token(salt=-1))
         world.clock += caught.value.seconds
-        assert world.identify(token(salt=99)) == _POD
+        assert world.identify(token(salt=-1)) == _POD
 
     def test_refused_tokens_never_push_out_good_ones(self) -> None:
         world = World()
@@ -142,7 +170,7 @@ class TestFloods:
         world.status = {"authenticated": False}
         for number in range(2 * MAX_REFUSED):
             world.clock += 0.025
-            world.try_(token(pod=f"other-{number}"))
+            world.try_(token(pod=f"other-{number}"), source=f"{number}")
         asked = len(world.asked)
         assert asked > MAX_REFUSED
         assert world.identify(token()) == _POD
@@ -201,19 +229,19 @@ class World(Api):
             raise self.error
         return {**body, "status": self.status}
 
-    def identify(self, text: str) -> PodIdentity:
-        return asyncio.run(self._reviewer.identify(text))
+    def identify(self, text: str, *, source: str = "10.0.0.1", relay: str | None = None) -> PodIdentity:
+        return asyncio.run(self._reviewer.identify(text, source=source, relay=relay))
 
-    def try_(self, text: str) -> bool:
+    def try_(self, text: str, *, source: str = "10.0.0.1", relay: str | None = None) -> bool:
         try:
-            self.identify(text)
+            self.identify(text, source=source, relay=relay)
         except (TokenRefused, ReviewUnavailable):
             return False
         return True
 
 
-def good() -> Body:
-    extra = {"authentication.kubernetes.io/pod-name": ["words-0"], "authentication.kubernetes.io/pod-uid": ["uid-1"]}
+def good(uid: str = "uid-1") -> Body:
+    extra = {"authentication.kubernetes.io/pod-name": ["words-0"], "authentication.kubernetes.io/pod-uid": [uid]}
     user = {"username": "system:serviceaccount:team:words", "extra": extra}
     return {"authenticated": True, "audiences": [TOKEN_AUDIENCE], "user": user}
 

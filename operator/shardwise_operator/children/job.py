@@ -12,7 +12,7 @@ from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 
 from ..core.attempts import UNCOUNTED, Attempts, attempts
-from .names import CONTAINER, Annotations, Labels, child_name, owner, queued, run_labels
+from .names import CONTAINER, KUEUE, KUEUE_QUEUE, Annotations, Labels, child_name, owner, queue_labels, run_labels
 from .parts import Part
 from .pod import pod_spec
 from .settings import ChildSettings
@@ -22,17 +22,21 @@ def job(run: Run, *, step: Step, part: Part, parallelism: int, settings: ChildSe
     """Return the Job of a step, or of a part of it."""
     name = child_name(run=run.metadata.name, step=step, part=part.number)
     labels = {**run_labels(run, step=step), Labels.STEP.value: step.value}
+    queue = queue_labels(run) if step is Step.WORK else {}
     rules = attempts(run, step=step, completions=part.completions)
     shards = {} if part.shards is None else {Annotations.SHARDS.value: part.shards}
     place = {Annotations.PART.value: f"{part.number}/{part.of}", **shards} if shards else {}
+    # What Kueue is to know of the Job with the shards (its least parallelism) is untrue of a Job of one pod.
+    given = run.spec.worker.annotations.items()
+    annotations = {**{key: value for key, value in given if step is Step.WORK or not key.startswith(KUEUE)}, **place}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": name,
             "namespace": run.metadata.namespace,
-            "labels": labels,
-            **({"annotations": place} if place else {}),
+            "labels": {**queue, **labels},
+            **({"annotations": annotations} if annotations else {}),
             "ownerReferences": [owner(run)],
         },
         "spec": {
@@ -45,7 +49,7 @@ def job(run: Run, *, step: Step, part: Part, parallelism: int, settings: ChildSe
             "podFailurePolicy": {"rules": _failure_rules(rules)},
             **({} if rules.enough is None else {"successPolicy": {"rules": [{"succeededCount": rules.enough}]}}),
             # Kueue lets a Job begin by taking this away; it is made suspended and then left to Kueue.
-            "suspend": step is Step.WORK and queued(run),
+            "suspend": KUEUE_QUEUE in queue,
             "template": {
                 "metadata": {"labels": labels, "annotations": {**run.spec.worker.annotations, **shards}},
                 "spec": pod_spec(run, step=step, part=part, job_name=name, settings=settings),

@@ -11,6 +11,8 @@ from shardwise_api.wire import Step
 CONTAINER = "worker"
 KUEUE = "kueue.x-k8s.io/"
 KUEUE_QUEUE = f"{KUEUE}queue-name"
+KUEUE_PRIORITY = f"{KUEUE}priority-class"
+KUEUE_MIN_PARALLELISM = f"{KUEUE}job-min-parallelism"
 GROUP = "shardwise.dev"
 VERSION = "v1alpha1"
 
@@ -57,9 +59,15 @@ def run_labels(run: Run, *, step: Step | None = None) -> dict[str, str]:
     }
 
 
+def queue_labels(run: Run) -> dict[str, str]:
+    """Return the labels by which Kueue knows the Jobs with the shards: of `worker.labels`, else of the run itself."""
+    given = {key: run.spec.worker.labels.get(key, run.metadata.label(key)) for key in (KUEUE_QUEUE, KUEUE_PRIORITY)}
+    return {key: value for key, value in given.items() if value is not None}
+
+
 def queued(run: Run) -> bool:
-    """Say whether Kueue decides when the run's workers may start."""
-    return KUEUE_QUEUE in run.spec.worker.labels
+    """Say whether a queue of Kueue is to decide when the run's workers may start."""
+    return KUEUE_QUEUE in queue_labels(run)
 
 
 def owner(run: Run) -> dict[str, object]:

@@ -48,18 +48,21 @@ def parts_of(run: Run, action: EnsureJob) -> tuple[Part, ...]:
     if suite is None or not suite.pod_overrides or action.step is not Step.WORK:
         return (Part(number=0, of=1, completions=action.completions),)
     prepared = action.document.prepared
-    named = [indexes.from_text(text) for text in (prepared.parts or () if prepared is not None else ())]
-    rest = set(range(action.completions)).difference(*named)
-    shards = {number: members for number, members in enumerate((rest, *named)) if members}
+    texts = (prepared.parts or ()) if prepared is not None else ()
+    named = [indexes.from_text(text) for text in texts]
+    over = set[int]().union(*named)
+    members = [(indexes.missing(over, of=action.completions), action.completions - len(over))]
+    members += [(indexes.to_text(part), len(part)) for part in named]
+    shards = {number: found for number, found in enumerate(members) if found[1]}
     return tuple(
         Part(
             number=number,
             of=len(shards),
-            completions=len(members),
-            shards=indexes.to_text(members),
+            completions=count,
+            shards=text,
             override=suite.pod_overrides[number - 1] if number else None,
         )
-        for number, members in shards.items()
+        for number, (text, count) in shards.items()
     )
 
 

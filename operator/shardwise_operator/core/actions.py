@@ -19,7 +19,7 @@ class EnsureJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuspendJob:
-    """The Job of a step is suspended: its pods end, its completed indexes stay."""
+    """The Job of a step is suspended: its pods end, its completed indexes stay. In a queue it is taken out of it."""
 
     step: Step
 

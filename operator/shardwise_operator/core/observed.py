@@ -68,6 +68,8 @@ class Observed:
     progress: Mapping[int, ProgressReport] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     """Failed attempts, newest last."""
+    waits_for: str = ""
+    """Why a Job that is held waits, in a queue's words."""
     trouble: Trouble | None = None
     job_ref: JobReference | None = None
     interrupted: bool = False

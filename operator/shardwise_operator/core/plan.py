@@ -6,9 +6,9 @@ of a run is prepare -> shards -> finalize; a condition that says Complete or Fai
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -21,10 +21,9 @@ from .actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
 from .conditions import set_condition, shortened
 from .observed import FAILED_INDEXES, JobState, JobView, Observed
 from .report import describe
-from .suites import at_once, ends, finished, leaves_work_out, parts_fit, shards_of, verdict
+from .results import InvalidResult, M, result_of
+from .suites import at_once, ends, finished, leaves_work_out, shards_of, verdict
 from .training import awaited_ranks, counting, has_begun, presentable
-
-M = TypeVar("M", PrepareResult, RunResult)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +51,9 @@ def plan(run: Run, observed: Observed) -> Plan:
         status.start_time = observed.now
     set_condition(status, ConditionType.ACCEPTED, value=True, reason="Valid", now=observed.now)
 
-    prepare, end = observed.jobs.get(Step.PREPARE), observed.jobs.get(Step.FINALIZE)
-    prepared = _result(PrepareResult, prepare)
-    result = _result(RunResult, end)
-    ending = _ending(run, observed, status)
+    prepared, unprepared = _result(PrepareResult, Step.PREPARE, run, observed)
+    result, unfinished = _result(RunResult, Step.FINALIZE, run, observed)
+    ending = _failed_step(run, observed) or unprepared or unfinished or _deadline(run, observed, status)
     actions: tuple[Action, ...]
     if result is not None:
         # Before any deadline: a run that has its result is not failed by being looked at late.
@@ -65,11 +63,27 @@ def plan(run: Run, observed: Observed) -> Plan:
         actions = _stop_all(observed)
         _fail(status, ending, now=observed.now)
     elif run.spec.suspend or observed.interrupted:
-        actions = tuple(SuspendJob(step=step) for step, job in observed.jobs.items() if job.state is JobState.RUNNING)
+        # One that a queue holds too: it would begin when there is quota.
+        actions = tuple(
+            SuspendJob(step=step) for step, job in observed.jobs.items() if job.state is JobState.RUNNING or job.held
+        )
     else:
         actions = (_next(run, observed, prepared=prepared, status=status),)
     describe(run, status, observed=observed, prepared=prepared, result=result)
     return Plan(actions=actions, status=status)
+
+
+def plan_blind(run: Run, *, now: datetime, steps: Collection[Step], problem: str) -> Plan:
+    """Return what to do with a run that `plan` failed on: its deadlines count all the same. `steps` have Jobs."""
+    status = (run.status or RunStatus()).model_copy(deep=True)
+    status.start_time = status.start_time or now
+    ending = None if status.finished else _active_deadline(run, Observed(now=now), status)
+    if ending is not None:
+        _fail(status, ending, now=now)
+    if status.finished:
+        return Plan(actions=tuple(StopJob(step=step) for step in steps), status=status)
+    set_condition(status, ConditionType.PROGRESSING, value=False, reason="PlanFailed", message=problem, now=now)
+    return Plan(actions=(), status=status)
 
 
 def _next(run: Run, observed: Observed, *, prepared: PrepareResult | None, status: RunStatus) -> EnsureJob:
@@ -124,8 +138,8 @@ def _work_is_done(run: Run, work: JobView) -> bool:
     return work.state is JobState.FAILED and work.reason == FAILED_INDEXES and tolerated
 
 
-def _ending(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:
-    """Return why the run has failed, None when it hasn't."""
+def _failed_step(run: Run, observed: Observed) -> _Ending | None:
+    """Return how a step has failed the run, None when none has."""
     for step in (Step.PREPARE, Step.WORK, Step.FINALIZE):
         job = observed.jobs.get(step)
         if job is None or job.state is not JobState.FAILED:
@@ -139,39 +153,31 @@ def _ending(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:
             return _Ending(reason=job.reason or "ShardsFailed", message=f"{failed}: {told.message}".rstrip(": "))
         told = _failure(job)
         return _Ending(reason=told.reason, message=f"{step}: {told.message}")
-    return (
-        _unreadable(PrepareResult, Step.PREPARE, observed)
-        or _senseless(run, observed)
-        or _unreadable(RunResult, Step.FINALIZE, observed)
-        or _deadline(run, observed, status)
-    )
+    return None
 
 
-def _unreadable(model: type[M], step: Step, observed: Observed) -> _Ending | None:
-    job = observed.jobs.get(step)
-    if job is None or job.state is not JobState.COMPLETE or _result(model, job) is not None:
+def _result(model: type[M], step: Step, run: Run, observed: Observed) -> tuple[M | None, _Ending | None]:
+    """Return a step's result, or how it ends the run; neither while there is none."""
+    try:
+        return result_of(model, observed.jobs.get(step), run=run), None
+    except InvalidResult as error:
+        return None, _Ending(reason="InvalidResult", message=f"{step}: {error}")
+
+
+def _active_deadline(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:
+    since, limit = _counting_since(run, observed, status), run.spec.active_deadline_seconds
+    if since is None or limit is None or observed.now - since <= timedelta(seconds=limit):
         return None
-    told = shortened(job.message, limit=200)
-    return _Ending(reason="InvalidResult", message=f"{step}: the worker's result can't be read: {told!r}")
-
-
-def _senseless(run: Run, observed: Observed) -> _Ending | None:
-    prepared = _result(PrepareResult, observed.jobs.get(Step.PREPARE))
-    if prepared is None or parts_fit(run, prepared):
-        return None
-    told = shortened(f"{prepared.parts}", limit=200)
-    message = f"prepare: the worker says of podOverrides what can't be: {told} of {prepared.items_total} scripts"
-    return _Ending(reason="InvalidResult", message=message)
+    return _Ending(reason="DeadlineExceeded", message=f"spec.activeDeadlineSeconds: {limit} s are over")
 
 
 def _deadline(run: Run, observed: Observed, status: RunStatus) -> _Ending | None:
+    if (ending := _active_deadline(run, observed, status)) is not None:
+        return ending
     since = _counting_since(run, observed, status)
     if since is None:
         return None
     running = observed.now - since
-    limit = run.spec.active_deadline_seconds
-    if limit is not None and running > timedelta(seconds=limit):
-        return _Ending(reason="DeadlineExceeded", message=f"spec.activeDeadlineSeconds: {limit} s are over")
     limit = run.spec.start_deadline_seconds
     work = observed.jobs.get(Step.WORK)
     if limit is None or running <= timedelta(seconds=limit):
@@ -203,16 +209,6 @@ def _failure(job: JobView) -> StepFailure:
         return StepFailure.model_validate_json(job.message)
     except ValidationError:
         return StepFailure(reason=job.reason or "WorkerFailed", message=job.message)
-
-
-def _result(model: type[M], job: JobView | None) -> M | None:
-    """Return a step's result, None when there is none yet or when it can't be read (a kubelet cuts long messages)."""
-    if job is None or job.state is not JobState.COMPLETE:
-        return None
-    try:
-        return model.model_validate_json(job.message)
-    except ValidationError:
-        return None
 
 
 def _stop_all(observed: Observed) -> tuple[Action, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 
 from shardwise_api import indexes
+from shardwise_api.bounds import MAX_COUNT, clamped
 from shardwise_api.runs import IngestRun, Run, is_gang, suite_of
 from shardwise_api.status import ConditionType, ItemStatus, Phase, Progress, RunStatus, ShardStatus
 from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunResult, Step
@@ -43,11 +45,27 @@ def describe(
 def _shards(run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None) -> None:
     known = status.shards
     _shards_seen(run, status, observed, prepared)
-    if status.is_true(ConditionType.FAILED) and known.succeeded + known.failed > (
-        status.shards.succeeded + status.shards.failed
-    ):
-        # Its Jobs are being stopped, and under Kueue deleted: what was done is done.
-        status.shards = known.model_copy(update={"active": 0})
+    now = status.shards
+    # What was done is done, also when its Job is no more: one in a queue is made anew after each pause.
+    completed = _indexes(now.completed_indexes) | {i for i in _indexes(known.completed_indexes) if i < now.total}
+    failed = _indexes(now.failed_indexes) | {i for i in _indexes(known.failed_indexes) if i < now.total}
+    failed -= completed
+    status.shards = now.model_copy(
+        update={
+            "succeeded": len(completed),
+            "failed": len(failed),
+            "completed_indexes": indexes.to_text(completed),
+            "failed_indexes": indexes.to_text(failed),
+        }
+    )
+
+
+def _indexes(text: str) -> set[int]:
+    try:
+        return indexes.from_text(text)
+    except ValueError:
+        # A status that somebody wrote by hand.
+        return set()
 
 
 def _shards_seen(run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None) -> None:
@@ -57,8 +75,8 @@ def _shards_seen(run: Run, status: RunStatus, observed: Observed, prepared: Prep
     if work is None:
         # Of a dry run nothing is.
         done_before = status.is_true(ConditionType.COMPLETE) and not (suite is not None and suite.dry_run)
-        done = frozenset(range(total)) if done_before else frozenset[int]()
-        status.shards = ShardStatus(total=total, succeeded=len(done), completed_indexes=indexes.to_text(done))
+        done = total if done_before else 0
+        status.shards = ShardStatus(total=total, succeeded=done, completed_indexes=indexes.missing((), of=done))
         return
     if work.state in (JobState.COMPLETE, JobState.FAILED):
         # Another number of ranks comes too late, also one that the Job was still given at its end.
@@ -98,17 +116,24 @@ def _items(
 def _at_least(known: ItemStatus, seen: ItemCounts) -> ItemCounts:
     # Only committed items are counted, so less than before means that reports are missing: those of shards that had
     # ended before the operator started again.
-    return ItemCounts(
+    return _counts(
         done=max(known.done, seen.done), failed=max(known.failed, seen.failed), skipped=max(known.skipped, seen.skipped)
     )
 
 
 def _sum(reports: Mapping[int, ProgressReport]) -> ItemCounts:
-    return ItemCounts(
+    return _counts(
         done=sum(report.items.done for report in reports.values()),
         failed=sum(report.items.failed for report in reports.values()),
         skipped=sum(report.items.skipped for report in reports.values()),
     )
+
+
+def _counts(*, done: int, failed: int, skipped: int) -> ItemCounts:
+    # As much as a status can hold, however much every shard says.
+    done = clamped(done)
+    failed = min(clamped(failed), MAX_COUNT - done)
+    return ItemCounts(done=done, failed=failed, skipped=min(clamped(skipped), MAX_COUNT - done - failed))
 
 
 def _progress(run: Run, status: RunStatus, observed: Observed) -> None:
@@ -123,7 +148,7 @@ def _progress(run: Run, status: RunStatus, observed: Observed) -> None:
     speed_of_all = _rate(run, reports, observed)
     remaining = None
     if speed_of_all and items.total is not None and not status.finished:
-        remaining = round(max(0, items.total - seen) / speed_of_all)
+        remaining = round(min(MAX_COUNT, max(0, items.total - seen) / speed_of_all))
     times = [report.time for report in reports.values()]
     if status.progress.last_updated_time is not None:
         times.append(status.progress.last_updated_time)
@@ -148,14 +173,18 @@ def _rate(run: Run, reports: Mapping[int, ProgressReport], observed: Observed) -
         items = sum(max(0, report.items.all - report.resumed) for report in reports.values())
         return items / (work.ended - work.started).total_seconds() or None
     over = work.completed | work.failed
-    return sum(speed(report) for shard, report in reports.items() if shard not in over) or None
+    total = sum(speed(report) for shard, report in reports.items() if shard not in over)
+    return total if total and math.isfinite(total) else None
 
 
 def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:
     now = observed.now
     reason = None if status.finished else _suspension(run, observed)
     suspended = reason is not None
-    set_condition(status, ConditionType.SUSPENDED, value=suspended, reason=reason or "NotSuspended", now=now)
+    message = {"SuspendRequested": "spec.suspend is true", "WaitingForQuota": observed.waits_for}.get(reason or "", "")
+    set_condition(
+        status, ConditionType.SUSPENDED, value=suspended, reason=reason or "NotSuspended", message=message, now=now
+    )
     _pods_ready(run, status, observed, suspended=suspended)
     if status.finished:
         value, reason = False, "Finished"

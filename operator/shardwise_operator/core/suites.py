@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from shardwise_api import indexes
+from shardwise_api.common import MAX_SHARDS
 from shardwise_api.runs import Run, suite_of
 from shardwise_api.status import ConditionType, RunStatus
 from shardwise_api.wire import (
@@ -50,22 +51,25 @@ def shards_of(run: Run, prepared: PrepareResult | None) -> int:
     return (prepared.items_total or 0) if prepared is not None else 0
 
 
-def parts_fit(run: Run, prepared: PrepareResult) -> bool:
-    """Say whether the shards of podOverrides can be as the prepare step says: an image of one's own says anything."""
-    suite = suite_of(run)
+def problem_of_parts(run: Run, prepared: PrepareResult) -> str | None:
+    """Return why the scripts can't be as the prepare step says: an image of one's own says anything."""
+    total, suite = prepared.items_total or 0, suite_of(run)
+    if suite is not None and total > MAX_SHARDS:
+        return f"itemsTotal: {total} scripts; a suite has at most {MAX_SHARDS:,}"
     overrides = (suite.pod_overrides if suite is not None else None) or []
+    told = f"parts (of podOverrides): {shortened(f'{prepared.parts}', limit=200)} of {total} scripts"
     if len(prepared.parts or ()) != len(overrides):
-        return False
+        return f"{told}; the manifest has {len(overrides)} podOverrides"
     taken: set[int] = set()
     for text in prepared.parts or ():
         try:
             members = indexes.from_text(text)
-        except ValueError:
-            return False
-        if members & taken or any(index >= (prepared.items_total or 0) for index in members):
-            return False
+        except ValueError as error:
+            return f"{told}; {error}"
+        if members & taken or any(index >= total for index in members):
+            return f"{told}; each script is in one entry at most"
         taken |= members
-    return True
+    return None
 
 
 def at_once(run: Run, shards: int) -> int:
@@ -111,7 +115,7 @@ def finished(result: SuiteResult, *, uri: str | None) -> SuiteStatus:
     return SuiteStatus(
         exit_status=result.exit_status,
         counts=result.counts,
-        jobs=[_job(line) for line in result.jobs[:MAX_SUITE_JOBS]],
+        jobs=[SuiteJobStatus.from_line(line) for line in result.jobs[:MAX_SUITE_JOBS]],
         summary_uri=uri,
     )
 
@@ -177,14 +181,3 @@ def _where(index: int, work: JobView, *, suspended: bool) -> str:
     if suspended:
         return "INTERRUPTED"
     return "RUNNING" if index in work.running else "PENDING"
-
-
-def _job(line: str) -> SuiteJobStatus:
-    state, attempts, code, seconds, id_ = line.split(" ", 4)
-    return SuiteJobStatus(
-        id=id_,
-        status=state,
-        attempts=int(attempts),
-        exit_code=None if code == "-" else int(code),
-        duration_seconds=None if seconds == "-" else float(seconds),
-    )

@@ -53,7 +53,7 @@ def awaited_ranks(observed: Observed) -> str | None:
     if leader is not None and LEADER in work.running:
         awaited = leader.awaited
     else:
-        awaited = indexes.to_text(set(range(work.completions)) - work.running)
+        awaited = indexes.missing(work.running, of=work.completions)
     if not awaited:
         return None
     ranks = "rank" if awaited.isdigit() else "ranks"

@@ -31,16 +31,21 @@ def observe(
     jobs: Collection[JobSeen],
     pods: Collection[PodSeen],
     reports: Mapping[int, ProgressReport],
-    queued: bool = False,
+    held: Collection[str] = (),
+    waits_for: str = "",
     obstacle: Trouble | None = None,
 ) -> Observed:
-    """Return what is seen of a run. `obstacle` is what the API server said when children were made, or in Events."""
+    """Return what is seen of a run.
+
+    `held` are uids of Jobs that somebody suspended who has no queue (Kueue does, of Jobs without one), `waits_for` is
+    why; `obstacle` is what the API server said when children were made, or in Events.
+    """
     # The newest of each name: of one that was made anew the old one's end may have been missed.
     current = {(job.step, job.part): job for job in jobs if not job.deleting}
     steps = {job.uid: job.step for job in current.values()}
     own = [pod for pod in pods if steps.get(pod.job_uid) is pod.step]
     seen = {
-        key: _view(job, [pod for pod in own if pod.job_uid == job.uid], held=queued and job.step is Step.WORK)
+        key: _view(job, [pod for pod in own if pod.job_uid == job.uid], held=bool(job.queue) or job.uid in held)
         for key, job in current.items()
     }
     views: dict[Step, JobView] = {}
@@ -54,6 +59,7 @@ def observe(
         jobs=views,
         progress=_progress(run_uid, reports, [pod for pod in own if pod.step is Step.WORK]),
         failures=_failures(own),
+        waits_for=waits_for,
         trouble=obstacle or trouble_of([pod for pod in own if views[pod.step].state is JobState.RUNNING]),
         job_ref=None if work is None else JobReference(name=work.name, uid=work.uid),
     )

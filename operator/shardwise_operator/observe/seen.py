@@ -1,38 +1,62 @@
 """What the operator keeps of a Job and of a pod: the few facts it needs, whatever the number of shards.
 
-Completion indexes of a Job that has a part of the shards become shards here, so that nothing else has to know.
+Completion indexes of a Job that has a part of the shards become shards here, so that nothing else has to know. A label
+is anybody's to write: whose a child is, its controller says, and within its own namespace only. What is not as
+Kubernetes and this operator write it is none of ours: numbers are bounded here, once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
 
 from shardwise_api import indexes
+from shardwise_api.bounds import Int32
+from shardwise_api.common import MAX_SHARDS
+from shardwise_api.runs import KINDS
 from shardwise_api.wire import Step
 
-from ..children.names import CONTAINER, Annotations, Labels, step_of
+from ..children.names import (
+    CONTAINER,
+    GROUP,
+    KUEUE_MIN_PARALLELISM,
+    KUEUE_PRIORITY,
+    KUEUE_QUEUE,
+    Annotations,
+    Labels,
+    step_of,
+)
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 Body = Mapping[str, Any]
+RunKey = tuple[str, str]
+"""Namespace and uid of a run."""
+Size = Annotated[int, Field(ge=0, le=MAX_SHARDS)]
+Shard = Annotated[int, Field(ge=0, lt=MAX_SHARDS)]
+_NOT_OURS = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading raises where a field is missing, of another type or out of bounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSeen:
     """A child Job."""
 
+    run: RunKey
+    """Its controller, which an object can only have in its own namespace."""
     uid: str
     name: str
     step: Step
     version: str
     deleting: bool
     suspended: bool
-    completions: int
-    parallelism: int
-    part: int = 0
-    parts: int = 1
+    completions: Size
+    parallelism: Size
+    part: Shard = 0
+    parts: Size = 1
     """Of how many Jobs of the step this is one."""
     completed: str = ""
     failed: str = ""
@@ -45,16 +69,24 @@ class JobSeen:
     ended: datetime | None = None
     kept_message: str | None = None
     """The termination message that was written down on it."""
+    queue: str = ""
+    """The queue of Kueue that it is in, whoever put it there; empty: none."""
+    priority: str = ""
+    """Its priority class there."""
+    may_shrink: bool = False
+    """Kueue may let it begin with less parallelism, and is the one to say how much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSeen:
     """A pod of a child Job."""
 
+    run: RunKey
+    """As its label claims: to be believed only if `job_uid` is a Job of that run."""
     uid: str
     name: str
     step: Step
-    shard: int
+    shard: Shard
     job_uid: str
     version: str
     deleting: bool
@@ -65,88 +97,110 @@ class PodSeen:
     ended: datetime | None = None
     waiting: str = ""
     waiting_message: str = ""
-    exit_code: int | None = None
+    exit_code: Int32 | None = None
     ended_reason: str = ""
     message: str = ""
     disrupted: bool = False
 
 
+_JOB, _POD = TypeAdapter(JobSeen), TypeAdapter(PodSeen)
+
+
 def job_seen(body: Body) -> JobSeen | None:
     """Return what matters of a Job, None when it is none of ours, or no more as it was made: it is applied anew."""
-    metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
-    step = step_of(metadata.get("labels", {}))
-    if step is None:
-        return None
-    annotations = metadata.get("annotations", {})
-    shards = annotations.get(Annotations.SHARDS)
-    if (shards is None) != (Annotations.PART not in annotations):
-        return None
     try:
-        part, parts = map(int, annotations.get(Annotations.PART, "0/1").split("/"))
-        completed = _shards(status.get("completedIndexes", ""), of=shards)
-        failed = _shards(status.get("failedIndexes", ""), of=shards)
-    except ValueError:
+        return _JOB.validate_python(_job(body))
+    except _NOT_OURS:
         return None
-    end: Body = next(
-        (c for c in status.get("conditions", ()) if c["type"] in ("Complete", "Failed") and c["status"] == "True"), {}
-    )
-    return JobSeen(
-        uid=metadata["uid"],
-        name=metadata["name"],
-        step=step,
-        version=metadata["resourceVersion"],
-        deleting="deletionTimestamp" in metadata,
-        suspended=bool(spec.get("suspend")),
-        completions=spec.get("completions", 1),
-        parallelism=spec.get("parallelism", 1),
-        part=part,
-        parts=parts,
-        completed=completed,
-        failed=failed,
-        condition=end.get("type", ""),
-        reason=end.get("reason", ""),
-        message=end.get("message", ""),
-        created=_time(metadata.get("creationTimestamp")),
-        started=_time(status.get("startTime")),
-        ended=_time(status.get("completionTime") or end.get("lastTransitionTime")),
-        kept_message=annotations.get(Annotations.MESSAGE),
-    )
 
 
 def pod_seen(body: Body) -> PodSeen | None:
-    """Return what matters of a pod, None when it is none of ours."""
-    metadata, status = body["metadata"], body.get("status", {})
-    labels = metadata.get("labels", {})
-    step = step_of(labels)
-    owner = next((o for o in metadata.get("ownerReferences", ()) if o.get("kind") == "Job"), None)
-    shard = shard_of(metadata)
-    if step is None or owner is None or shard is None:
+    """Return what matters of a pod, None when it is of no Job of ours."""
+    try:
+        return _POD.validate_python(_pod(body))
+    except _NOT_OURS:
         return None
+
+
+def _controller(metadata: Body) -> Body:
+    return next((owner for owner in metadata.get("ownerReferences") or () if owner.get("controller") is True), {})
+
+
+def _job(body: Body) -> Body:
+    metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
+    labels = metadata.get("labels") or {}
+    step, owner = step_of(labels), _controller(metadata)
+    annotations = metadata.get("annotations") or {}
+    shards = annotations.get(Annotations.SHARDS)
+    of_a_run = owner.get("apiVersion", "").partition("/")[0] == GROUP and owner.get("kind") in KINDS
+    if step is None or not of_a_run or (shards is None) != (Annotations.PART not in annotations):
+        raise ValueError("not as it was made")
+    part, parts = map(int, annotations.get(Annotations.PART, "0/1").split("/"))
+    completed = _shards(status.get("completedIndexes", ""), of=shards)
+    failed = _shards(status.get("failedIndexes", ""), of=shards)
+    end: Body = next(
+        (c for c in status.get("conditions", ()) if c["type"] in ("Complete", "Failed") and c["status"] == "True"), {}
+    )
+    return {
+        "run": (metadata["namespace"], owner["uid"]),
+        "uid": metadata["uid"],
+        "name": metadata["name"],
+        "step": step,
+        "version": metadata["resourceVersion"],
+        "deleting": "deletionTimestamp" in metadata,
+        "suspended": bool(spec.get("suspend")),
+        "completions": spec.get("completions", 1),
+        "parallelism": spec.get("parallelism", 1),
+        "part": part,
+        "parts": parts,
+        "completed": completed,
+        "failed": failed,
+        "condition": end.get("type", ""),
+        "reason": end.get("reason", ""),
+        "message": end.get("message", ""),
+        "created": _time(metadata.get("creationTimestamp")),
+        "started": _time(status.get("startTime")),
+        "ended": _time(status.get("completionTime") or end.get("lastTransitionTime")),
+        "kept_message": annotations.get(Annotations.MESSAGE),
+        "queue": labels.get(KUEUE_QUEUE, ""),
+        "priority": labels.get(KUEUE_PRIORITY, ""),
+        "may_shrink": KUEUE_MIN_PARALLELISM in annotations,
+    }
+
+
+def _pod(body: Body) -> Body:
+    metadata, status = body["metadata"], body.get("status", {})
+    step, owner, shard = step_of(metadata.get("labels") or {}), _controller(metadata), shard_of(metadata)
+    if step is None or owner.get("kind") != "Job" or owner.get("apiVersion") != "batch/v1" or shard is None:
+        raise ValueError("of no Job of ours")
     container: Body = next((c for c in status.get("containerStatuses", ()) if c["name"] == CONTAINER), {})
     state = container.get("state", {})
     terminated = state.get("terminated") or {}
     waiting = _waiting(status, state)
-    return PodSeen(
-        uid=metadata["uid"],
-        name=metadata["name"],
-        step=step,
-        shard=shard,
-        job_uid=owner["uid"],
-        version=metadata["resourceVersion"],
-        deleting="deletionTimestamp" in metadata,
-        phase=status.get("phase", "Pending"),
+    return {
+        "run": (metadata["namespace"], metadata["labels"][Labels.RUN_UID]),
+        "uid": metadata["uid"],
+        "name": metadata["name"],
+        "step": step,
+        "shard": shard,
+        "job_uid": owner["uid"],
+        "version": metadata["resourceVersion"],
+        "deleting": "deletionTimestamp" in metadata,
+        "phase": status.get("phase", "Pending"),
         # Of a pod whose node was lost nobody takes that back.
-        running="running" in state and status.get("phase") not in ("Succeeded", "Failed"),
-        created=_time(metadata.get("creationTimestamp")),
-        started=_time((state.get("running") or terminated).get("startedAt")),
-        ended=_time(terminated.get("finishedAt")),
-        waiting=waiting[0],
-        waiting_message=waiting[1],
-        exit_code=terminated.get("exitCode"),
-        ended_reason=terminated.get("reason") or status.get("reason", ""),
-        message=terminated.get("message", ""),
-        disrupted=any(c["type"] == "DisruptionTarget" and c["status"] == "True" for c in status.get("conditions", ())),
-    )
+        "running": "running" in state and status.get("phase") not in ("Succeeded", "Failed"),
+        "created": _time(metadata.get("creationTimestamp")),
+        "started": _time((state.get("running") or terminated).get("startedAt")),
+        "ended": _time(terminated.get("finishedAt")),
+        "waiting": waiting[0],
+        "waiting_message": waiting[1],
+        "exit_code": terminated.get("exitCode"),
+        "ended_reason": terminated.get("reason") or status.get("reason", ""),
+        "message": terminated.get("message", ""),
+        "disrupted": any(
+            c["type"] == "DisruptionTarget" and c["status"] == "True" for c in status.get("conditions", ())
+        ),
+    }
 
 
 def shard_of(metadata: Body) -> int | None:
@@ -157,11 +211,6 @@ def shard_of(metadata: Body) -> int | None:
         return int(_shards(str(index), of=annotations.get(Annotations.SHARDS)))
     except ValueError:
         return None
-
-
-def run_uid(body: Body) -> str:
-    """Return the identity of the run that a child belongs to."""
-    return str(body["metadata"].get("labels", {}).get(Labels.RUN_UID, ""))
 
 
 def _waiting(status: Body, state: Body) -> tuple[str, str]:
@@ -175,8 +224,14 @@ def _waiting(status: Body, state: Body) -> tuple[str, str]:
 
 
 def _shards(positions: str, *, of: str | None) -> str:
-    return positions if of is None else indexes.to_text(indexes.counted_in(of, indexes.from_text(positions)))
+    found = indexes.from_text(positions)
+    return positions if of is None else indexes.to_text(indexes.counted_in(of, found))
 
 
 def _time(text: str | None) -> datetime | None:
-    return None if not text else datetime.fromisoformat(text)
+    if not text:
+        return None
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset from UTC")
+    return time.astimezone(UTC)

@@ -3,6 +3,8 @@
 Kept here and not in the framework's indexes, which never hear of an object that went while a watch was down; the
 watchdog compares with lists now and then and has such objects forgotten. An older event never replaces a newer one,
 and what was deleted does not come back by an answer that was on its way: a uid is never used again.
+
+Children are kept by namespace and uid of their run: what another namespace says of a run is nobody's.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 from shardwise_api.wire import ProgressReport
 
-from ..observe.seen import JobSeen, PodSeen, job_seen, pod_seen, run_uid
+from ..observe.seen import JobSeen, PodSeen, RunKey, job_seen, pod_seen
 
 Body = Mapping[str, Any]
 REMEMBERED_ENDS = 10_000
@@ -33,8 +35,9 @@ class Cache:
     def __init__(self, *, on_change: Callable[[str], None]) -> None:
         self._on_change = on_change
         self._runs: dict[str, Body] = {}
-        self._children: dict[str, _Children] = {}
-        self._run_of_pod: dict[str, str] = {}
+        self._children: dict[RunKey, _Children] = {}
+        self._run_of_job: dict[str, RunKey] = {}
+        self._run_of_pod: dict[str, RunKey] = {}
         self._watched: dict[str, dict[str, str]] = {}
         self._ended: dict[str, None] = {}
 
@@ -43,56 +46,65 @@ class Cache:
         uid = body["metadata"]["uid"]
         if deleted:
             self._end(uid)
-            self._runs.pop(uid, None)
             self._drop_reports(uid)
+            self._runs.pop(uid, None)
         elif uid not in self._ended and not _older(body["metadata"]["resourceVersion"], _version(self._runs.get(uid))):
             self._runs[uid] = body
             self._expect(body["kind"], uid)
-        self._changed(uid)
+        self._changed((body["metadata"]["namespace"], uid))
 
     def see_job(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a Job."""
-        seen, run = job_seen(body), run_uid(body)
-        if seen is None and run:
+        seen, uid = job_seen(body), body["metadata"]["uid"]
+        if seen is None or self._run_of_job.get(uid, seen.run) != seen.run:
             # No more as it was made: known as it was, nobody would mend it.
-            self._of(run).jobs.pop(body["metadata"]["uid"], None)
-            self._changed(run)
-        if seen is None or not run or (seen.uid in self._ended and not deleted):
+            self._drop_job(uid)
+            return
+        run = seen.run
+        if uid in self._ended and not deleted:
             return
         jobs = self._of(run).jobs
-        known = jobs.get(seen.uid)
+        known = jobs.get(uid)
         if deleted:
-            self._end(seen.uid)
-            jobs.pop(seen.uid, None)
-        elif known is None or not _older(seen.version, known.version):
-            jobs[seen.uid] = seen
-            self._expect("Job", seen.uid)
-        self._changed(run)
+            self._end(uid)
+            self._drop_job(uid)
+            return
+        if known is None or not _older(seen.version, known.version):
+            jobs[uid] = seen
+            self._run_of_job[uid] = run
+            self._expect("Job", uid)
+            self._changed(run)
 
     def see_pod(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a pod."""
-        seen, run = pod_seen(body), run_uid(body)
-        if seen is None or not run or (seen.uid in self._ended and not deleted):
+        seen = pod_seen(body)
+        if seen is None or (seen.uid in self._ended and not deleted):
             return
+        run = seen.run
+        if self._run_of_pod.get(seen.uid, run) != run:
+            self._drop_pod(seen.uid)
         pods = self._of(run).pods
         known = pods.get(seen.uid)
         if deleted:
             self._end(seen.uid)
-            pods.pop(seen.uid, None)
-            self._run_of_pod.pop(seen.uid, None)
-        elif known is None or not _older(seen.version, known.version):
+            self._drop_pod(seen.uid)
+            return
+        if known is None or not _older(seen.version, known.version):
             pods[seen.uid] = seen
             self._run_of_pod[seen.uid] = run
             self._expect("Pod", seen.uid)
-        self._changed(run)
+            self._changed(run)
 
     def accept(self, report: ProgressReport) -> None:
         """Take in a progress report; an older one than the last of its shard says nothing new."""
-        reports = self._of(report.run).reports
+        run = self._key(report.run)
+        if run is None:
+            return
+        reports = self._of(run).reports
         known = reports.get(report.shard)
         if known is None or known.time <= report.time:
             reports[report.shard] = report
-            self._changed(report.run)
+            self._changed(run)
 
     def run(self, uid: str) -> Body | None:
         """Return a run as it was seen last."""
@@ -104,20 +116,34 @@ class Cache:
 
     def jobs(self, run: str) -> list[JobSeen]:
         """Return a run's Jobs."""
-        return list(self._children[run].jobs.values()) if run in self._children else []
+        return list(self._known(run).jobs.values())
 
     def pods(self, run: str) -> list[PodSeen]:
-        """Return a run's pods."""
-        return list(self._children[run].pods.values()) if run in self._children else []
+        """Return the pods of a run's Jobs."""
+        children = self._known(run)
+        return [pod for pod in children.pods.values() if pod.job_uid in children.jobs]
+
+    def leftovers(self, run: str) -> list[PodSeen]:
+        """Return pods that have not ended though their Job is gone, as they say by their labels."""
+        children = self._known(run)
+        return [
+            pod
+            for pod in children.pods.values()
+            if pod.job_uid not in children.jobs and pod.exit_code is None and pod.phase not in ("Succeeded", "Failed")
+        ]
 
     def reports(self, run: str) -> Mapping[int, ProgressReport]:
         """Return a run's newest report of each shard."""
-        return self._children[run].reports if run in self._children else {}
+        return self._known(run).reports
 
     def pod(self, uid: str) -> tuple[str, PodSeen] | None:
-        """Return a pod with the uid of its run."""
-        run = self._run_of_pod.get(uid)
-        return None if run is None else (run, self._of(run).pods[uid])
+        """Return a pod of a run's Job, with the uid of the run."""
+        key = self._run_of_pod.get(uid)
+        if key is None or self._key(key[1]) != key:
+            return None
+        children = self._of(key)
+        pod = children.pods[uid]
+        return (key[1], pod) if pod.job_uid in children.jobs else None
 
     def watched(self, kind: str) -> Mapping[str, str]:
         """Return uid and resource version of every object of a kind as the watch itself showed it last.
@@ -146,18 +172,13 @@ class Cache:
         self._watched.get(kind, {}).pop(uid, None)
         self._end(uid)
         if kind == "Job":
-            for run, children in list(self._children.items()):
-                if children.jobs.pop(uid, None) is not None:
-                    self._changed(run)
+            self._drop_job(uid)
         elif kind == "Pod":
-            run_of_pod = self._run_of_pod.pop(uid, None)
-            if run_of_pod is not None:
-                self._of(run_of_pod).pods.pop(uid, None)
-                self._changed(run_of_pod)
-        elif uid in self._runs:
-            del self._runs[uid]
+            self._drop_pod(uid)
+        elif (key := self._key(uid)) is not None:
             self._drop_reports(uid)
-            self._changed(uid)
+            del self._runs[uid]
+            self._changed(key)
 
     def _expect(self, kind: str, uid: str) -> None:
         self._watched.setdefault(kind, {}).setdefault(uid, "")
@@ -167,19 +188,39 @@ class Cache:
         if len(self._ended) > REMEMBERED_ENDS:
             del self._ended[next(iter(self._ended))]
 
-    def _of(self, run: str) -> _Children:
+    def _key(self, uid: str) -> RunKey | None:
+        body = self._runs.get(uid)
+        return None if body is None else (body["metadata"]["namespace"], uid)
+
+    def _of(self, run: RunKey) -> _Children:
         return self._children.setdefault(run, _Children())
 
-    def _changed(self, run: str) -> None:
-        children = self._children.get(run)
-        if children is not None and run not in self._runs and not children.jobs and not children.pods:
+    def _known(self, uid: str) -> _Children:
+        key = self._key(uid)
+        return _Children() if key is None else self._children.get(key) or _Children()
+
+    def _drop_job(self, uid: str) -> None:
+        run = self._run_of_job.pop(uid, None)
+        if run is not None:
+            self._of(run).jobs.pop(uid, None)
+            self._changed(run)
+
+    def _drop_pod(self, uid: str) -> None:
+        run = self._run_of_pod.pop(uid, None)
+        if run is not None:
+            self._of(run).pods.pop(uid, None)
+            self._changed(run)
+
+    def _changed(self, run: RunKey) -> None:
+        children, known = self._children.get(run), self._key(run[1])
+        if children is not None and known != run and not children.jobs and not children.pods:
             # The last child of a deleted run is gone.
             del self._children[run]
-        self._on_change(run)
+        if known in (None, run):
+            self._on_change(run[1])
 
     def _drop_reports(self, run: str) -> None:
-        if run in self._children:
-            self._children[run].reports.clear()
+        self._known(run).reports.clear()
 
 
 def _version(body: Body | None) -> str:

@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from shardwise_api.common import OPERATOR
+
 from ..core.happenings import Happening
 from .api import Api, ApiError
 from .rate import Rate, TokenBucket
 
-CONTROLLER = "shardwise.dev/operator"
+CONTROLLER = OPERATOR
 ACTION = "Reconcile"
 MAX_NOTE_BYTES = 1024
 """The API server takes no more."""

@@ -10,10 +10,10 @@ from shardwise_api.runs import Run, is_gang
 from shardwise_api.wire import Step
 
 from ..children import ChildSettings, children_of, document_of
-from ..children.names import Annotations, child_name, queued
+from ..children.names import KUEUE_PRIORITY, KUEUE_QUEUE, Annotations, child_name, queue_labels
 from ..children.parts import Part, Standing, parallelisms, parts_of
-from ..core.actions import Action, DeleteRun, EnsureJob, StopJob
-from ..observe.seen import JobSeen, job_seen, run_uid
+from ..core.actions import Action, DeleteRun, EnsureJob
+from ..observe.seen import JobSeen, job_seen
 from .api import Api, ApiError
 from .cache import Cache
 from .paths import object_path
@@ -40,6 +40,8 @@ class Hands:
         self._cache = cache
         self._settings = settings
         self._leading = leading
+        self._let_go: set[str] = set()
+        """Jobs that were made to run, or told to, by uid: one found suspended is held by somebody else."""
         self._documents: dict[str, dict[str, Any]] = {}
         """What this operator has written for workers of a gang to read, by the uid of their Job."""
 
@@ -62,11 +64,15 @@ class Hands:
         for job in own.values():
             if job.condition or job.deleting:
                 continue
-            if isinstance(action, StopJob) and queued(run):
-                # Suspended, Kueue would let it go on.
+            if job.queue or self.held([job]):
+                # Kueue would let it go on, now or when there is quota, and only what is gone gives its quota back.
                 await self.delete_job(run, job)
             else:
                 await self._suspend(run, job)
+
+    def held(self, jobs: Collection[JobSeen]) -> frozenset[str]:
+        """Return the uids of Jobs that somebody suspended whom no queue's label names: they are left to whoever did."""
+        return frozenset(job.uid for job in jobs if job.suspended and not job.queue and job.uid in self._let_go)
 
     async def keep_message(self, run: Run, job: JobSeen, message: str) -> None:
         """Write a step's termination message down on its Job: pods go with their node."""
@@ -82,7 +88,8 @@ class Hands:
     async def _ensure(self, run: Run, action: EnsureJob, own: Mapping[int, JobSeen]) -> None:
         parts = parts_of(run, action)
         given = _shares(run, action, parts, own)
-        if len(parts) > 1 and given != {number: job.parallelism for number, job in own.items()}:
+        places = {number: given.get(number) if _sized_by_queue(job) else job.parallelism for number, job in own.items()}
+        if len(parts) > 1 and given != places:
             # A place that was given away by a call whose answer is lost must not be given away twice.
             own = await self._as_they_are(run, action, parts)
             given = _shares(run, action, parts, own)
@@ -90,7 +97,8 @@ class Hands:
             if number in given and not job.condition and not job.deleting:
                 await self._go_on(run, action, job, parallelism=given[number])
         missing = {number: parallelism for number, parallelism in given.items() if number not in own}
-        if missing:
+        # A pod of an earlier Job of the name may still work on a shard; its end wakes the loop.
+        if missing and not (action.step is Step.WORK and self._cache.leftovers(run.metadata.uid or "")):
             await self._make(run, children_of(run=run, action=action, settings=self._settings, jobs=missing))
 
     async def _make(self, run: Run, children: Sequence[dict[str, Any]]) -> None:
@@ -119,24 +127,39 @@ class Hands:
             self._cache.see_job(body)
             seen = job_seen(body)
             # Of somebody else's the attempt to make ours will tell.
-            if seen is not None and run_uid(body) == run.metadata.uid:
+            if seen is not None and seen.run == (run.metadata.namespace, run.metadata.uid):
                 found[part.number] = seen
         return found
 
     async def _go_on(self, run: Run, action: EnsureJob, job: JobSeen, *, parallelism: int) -> None:
-        wanted: dict[str, Any] = {"parallelism": parallelism}
+        wanted: dict[str, Any] = {} if _sized_by_queue(job) else {"parallelism": parallelism}
         given = {"parallelism": job.parallelism, "suspend": job.suspended, "completions": job.completions}
         if is_gang(run) and action.step is Step.WORK:
             await self._ensure_document(run, action, job)
             # An API server takes another number of completions only together with the same parallelism.
             wanted["completions"] = action.completions
-        if not (queued(run) and action.step is Step.WORK):
+        labels = self._queue_labels(run, job)
+        # In a queue, or held by somebody who did not say so: theirs to let go.
+        if not (job.queue or KUEUE_QUEUE in labels or self.held([job])):
             wanted["suspend"] = False
         changed = {key: value for key, value in wanted.items() if given[key] != value}
         if "completions" in changed:
             changed["parallelism"] = parallelism
-        if changed:
-            await self._merge(run, job, {"spec": changed})
+        if changed or labels:
+            patch = {"spec": changed} if changed else {}
+            await self._merge(run, job, {**patch, **({"metadata": {"labels": labels}} if labels else {})})
+        if wanted.get("suspend") is False:
+            self._let_go.add(job.uid)
+
+    def _queue_labels(self, run: Run, job: JobSeen) -> dict[str, str]:
+        """Return the labels of its queue that a Job lacks; they may change as long as it waits."""
+        if not job.suspended:
+            return {}
+        if job.step is not Step.WORK and (job.queue or not self.held([job])):
+            # One short pod each: they need no queue unless somebody lets nothing run without one.
+            return {}
+        known = {KUEUE_QUEUE: job.queue, KUEUE_PRIORITY: job.priority}
+        return {key: value for key, value in queue_labels(run).items() if known[key] != value}
 
     async def _ensure_document(self, run: Run, action: EnsureJob, job: JobSeen) -> None:
         # Before the Job's size: a rank that starts must not learn a number that is over. Compared with what was written
@@ -151,19 +174,25 @@ class Hands:
     async def _apply(self, run: Run, child: dict[str, Any]) -> None:
         metadata = child["metadata"]
         path = object_path(kind=child["kind"], namespace=metadata["namespace"], name=metadata["name"])
-        await self._refuse_foreign(run, child, path)
+        found = await self._refuse_foreign(run, child, path)
+        if child["kind"] == "Job" and found is not None and job_seen(found) is not None:
+            # Made by a call whose answer was lost: what others have changed in it since is theirs.
+            self._cache.see_job(found)
+            return
         self._fence()
         made = await self._api.apply(path, child)
         if child["kind"] == "Job":
             self._cache.see_job(made)
+            if not child["spec"]["suspend"]:
+                self._let_go.add(made["metadata"]["uid"])
 
-    async def _refuse_foreign(self, run: Run, child: Mapping[str, Any], path: str) -> None:
+    async def _refuse_foreign(self, run: Run, child: Mapping[str, Any], path: str) -> dict[str, Any] | None:
         # What has this name may be somebody else's: it must neither be changed nor go when the run goes.
         try:
             found = await self._api.get(path)
         except ApiError as error:
             if error.status == _NOT_FOUND:
-                return
+                return None
             raise
         metadata = found["metadata"]
         owners = [owner["uid"] for owner in metadata.get("ownerReferences", [])]
@@ -172,9 +201,11 @@ class Hands:
             raise NameTaken(f"{what} is there and not of this run: delete it, or give the run another name")
         if metadata.get("deletionTimestamp"):
             raise NameTaken(f"{what} is being deleted: it is made anew when it is gone")
+        return found
 
     async def _suspend(self, run: Run, job: JobSeen) -> None:
         if not job.suspended:
+            self._let_go.discard(job.uid)
             await self._merge(run, job, {"spec": {"suspend": True}})
 
     async def _merge(self, run: Run, job: JobSeen, patch: dict[str, Any]) -> None:
@@ -212,6 +243,11 @@ class Hands:
 def _shares(run: Run, action: EnsureJob, parts: Sequence[Part], own: Mapping[int, JobSeen]) -> dict[int, int]:
     standings = {number: Standing(parallelism=job.parallelism, left=_left(job)) for number, job in own.items()}
     return parallelisms(run, action, parts, standings=standings)
+
+
+def _sized_by_queue(job: JobSeen) -> bool:
+    """Say whether Kueue has let a Job begin with as much parallelism as there was quota for."""
+    return job.may_shrink and bool(job.queue) and not job.suspended
 
 
 def _left(job: JobSeen) -> int:

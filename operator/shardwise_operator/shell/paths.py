@@ -31,6 +31,11 @@ def events_path(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/events"
 
 
+def workloads_path(version: str, namespace: str) -> str:
+    """Return the path of a namespace's Workloads, by which Kueue knows Jobs."""
+    return f"/apis/kueue.x-k8s.io/{version}/namespaces/{namespace}/workloads"
+
+
 def collection_paths(kind: str, namespaces: tuple[str, ...]) -> list[str]:
     """Return what to list to see all objects of a kind: one collection, or one for each watched namespace."""
     if kind == "Pod":

@@ -31,8 +31,6 @@ from .tokens import MAX_TOKEN_CHARACTERS, Reviewer, ReviewUnavailable, TokenRefu
 PATH = "/v1/progress"
 PORT = 8090
 MAX_BODY_BYTES = 16 * 1024
-MAX_COUNT = 2**53
-"""Above that, JSON readers and metrics lose the last digit."""
 MAX_URI_CHARACTERS = 2048
 READ_SECONDS = 5.0
 FORWARD_SECONDS = 3.0
@@ -40,6 +38,8 @@ MAX_AT_ONCE = 128
 REPORTS_PER_POD = Rate(per_second=1, burst=5)
 """A worker reports at most every two seconds, and once more at its end."""
 FORWARDED = "X-Shardwise-Forwarded"
+"""Holds the address that a report came from when another replica hands it on."""
+MAX_ADDRESS = 64
 _HANDED_BACK = frozenset({204, 400, 401, 403, 408, 413, 415, 422, 429, 503})
 _KEPT_HEADERS = ("Content-Type", "Retry-After", "WWW-Authenticate")
 
@@ -131,7 +131,7 @@ class ProgressServer:
         report = usable(_parse(await _body(request)), now=self._now())
         if (report.run, report.shard) != (pod.run_uid, pod.shard):
             raise _Refusal(403, "the report is not of this pod's run and shard")
-        await self._prove(token, claimed=claimed, pod=pod)
+        await self._prove(request, token, claimed=claimed, pod=pod)
         if wait := self._reports.take(claimed, now=self._clock()):
             raise _Refusal(429, "too many reports", retry_after=wait)
         # Leading may have ended while the API server was asked.
@@ -141,9 +141,13 @@ class ProgressServer:
         self._counted("accepted")
         return web.Response(status=204)
 
-    async def _prove(self, token: str, *, claimed: str, pod: PodOfRun) -> None:
+    async def _prove(self, request: web.Request, token: str, *, claimed: str, pod: PodOfRun) -> None:
+        peer, handed_on = request.remote or "", request.headers.get(FORWARDED)
         try:
-            identity = await self._reviewer.identify(token)
+            if handed_on is None:
+                identity = await self._reviewer.identify(token, source=peer)
+            else:
+                identity = await self._reviewer.identify(token, source=handed_on[:MAX_ADDRESS], relay=peer)
         except TokenRefused as error:
             raise _Refusal(401, str(error)) from error
         except ReviewUnavailable as error:
@@ -156,7 +160,7 @@ class ProgressServer:
         if FORWARDED in request.headers or address is None or self._session is None:
             raise _Refusal(503, "not leading, and no leader is known", retry_after=2)
         body = await _body(request)
-        headers = {"Authorization": request.headers["Authorization"], FORWARDED: "1"}
+        headers = {"Authorization": request.headers["Authorization"], FORWARDED: request.remote or ""}
         try:
             url = URL.build(scheme="http", host=str(ipaddress.ip_address(address)), port=self._port, path=PATH)
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
@@ -210,13 +214,6 @@ def usable(report: ProgressReport, *, now: datetime) -> ProgressReport:
     A worker's clock may be ahead: its times are moved back together, so that its rate stays and "last updated" is
     never in the future, where it would hide a stall.
     """
-    numbers = [report.items.done, report.items.failed, report.items.skipped, report.resumed, report.resumed_done]
-    if report.total is not None:
-        numbers.append(report.total)
-    if report.checkpoint is not None:
-        numbers.append(report.checkpoint.step)
-    if not all(0 <= number <= MAX_COUNT for number in numbers):
-        raise _Refusal(422, "counts are from 0 to 2^53")
     if not re.fullmatch(r"[0-9,-]*", report.awaited):
         raise _Refusal(422, "awaited is an interval text")
     if report.checkpoint is not None and len(report.checkpoint.uri) > MAX_URI_CHARACTERS:

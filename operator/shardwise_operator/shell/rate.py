@@ -39,6 +39,10 @@ class TokenBucket:
             return 0.0
         return (1 - self._tokens) / self._rate.per_second
 
+    def give_back(self) -> None:
+        """Put a token that was taken back."""
+        self._tokens = min(self._rate.burst, self._tokens + 1)
+
     def is_full(self, now: float) -> bool:
         """Say whether this bucket is as good as a new one."""
         self._fill(now)
@@ -71,6 +75,11 @@ class TokenBuckets:
         wait = bucket.take(now)
         self._age(now)
         return wait
+
+    def give_back(self, key: str) -> None:
+        """Put a token of this key that was taken back."""
+        if (bucket := self._buckets.get(key)) is not None:
+            bucket.give_back()
 
     def _age(self, now: float) -> None:
         # The longest unused come first, so this stops at the first that still has something to say.

@@ -14,24 +14,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from shardwise_api.common import OPERATOR
 from shardwise_api.runs import Run
 from shardwise_api.status import RunStatus
 from shardwise_api.wire import Step
 
 from ..children import ChildSettings
-from ..children.names import queued
 from ..core.actions import DeleteRun
 from ..core.happenings import happenings
 from ..core.observed import Trouble
-from ..core.plan import plan
+from ..core.plan import Plan, plan, plan_blind
 from ..core.rejection import rejected
 from ..observe.run import awaited_message, message_of, observe, uncounted
+from ..observe.seen import JobSeen, PodSeen
 from . import metrics, obstacles
 from .api import Api, ApiError
 from .cache import Cache
 from .event_poster import EventPoster
 from .hands import Hands, NameTaken, NotLeading
 from .paths import object_path, pods_path
+from .queue import QueueReasons
 from .reading import parsed, status_of
 from .timing import next_look
 
@@ -43,6 +45,8 @@ SETTLE_SECONDS = 0.2
 """Between two looks: what arrives together is looked at together."""
 EVENTS_SECONDS = 10.0
 LONGEST_BACKOFF_SECONDS = 30.0
+FAULT_SECONDS = 600.0
+"""From one traceback of a run to the next one that is the same."""
 PAGE = "500"
 """Pods listed at once: of ten thousand shards the answer would take all memory."""
 KEEP_MESSAGES = (Step.PREPARE, Step.FINALIZE)
@@ -69,10 +73,13 @@ class RunLoop:
         self._uid = uid
         self._tools = tools
         self._hands = Hands(api=tools.api, cache=tools.cache, settings=tools.settings, leading=tools.leading)
+        self._queue = QueueReasons(api=tools.api, clock=tools.clock)
         self._wake = asyncio.Event()
         self._wake.set()
         self._status: RunStatus | None = None
         self._obstacle: Trouble | None = None
+        self._fault: tuple[str, float] | None = None
+        """The last thing that went wrong by our own fault, and when it was logged."""
         self._failures = 0
         self._written = -STATUS_SECONDS
         self._unwritten = 0
@@ -112,8 +119,9 @@ class RunLoop:
             except ApiError as error:
                 pause = self._back_off(error, error.reason)
             except Exception as error:
-                log.exception("run %s: unexpected", self._uid)
-                pause = self._back_off(error, type(error).__name__)
+                self._log_fault(error)
+                self._failures += 1
+                pause = _pause(self._failures)
             finally:
                 self.busy_since = None
             await asyncio.sleep(SETTLE_SECONDS)
@@ -131,6 +139,8 @@ class RunLoop:
         body = await self._body()
         if body is None or "deletionTimestamp" in body["metadata"]:
             return None
+        if (body.get("spec", {}).get("managedBy") or OPERATOR) != OPERATOR:
+            return None
         run, problems = parsed(body, self._status)
         if run is None or problems:
             self._obstacle = None
@@ -140,16 +150,10 @@ class RunLoop:
         before, obstacle = self._obstacle, await self._attempt(self._secure_messages(run))
         secured = obstacle is None
         jobs, pods = cache.jobs(self._uid), cache.pods(self._uid)
-        observed = observe(
-            now=now,
-            run_uid=self._uid,
-            jobs=jobs,
-            pods=pods,
-            reports=cache.reports(self._uid),
-            queued=queued(run) and not run.spec.suspend,
-            obstacle=obstacle or before or await self._explanation(run, now),
-        )
-        made = plan(run, observed)
+        held = self._hands.held(jobs)
+        waits_for = await self._queue.of(run.metadata.namespace, jobs, held=held)
+        obstacle_known = obstacle or before or await self._explanation(run, now)
+        made = self._planned(run, now, jobs, pods, held=held, waits_for=waits_for, obstacle=obstacle_known)
         pause = next_look(run=run, status=made.status, now=now)
         for action in made.actions if secured else ():
             refused = await self._attempt(self._hands.act(run, action, jobs=jobs))
@@ -166,6 +170,31 @@ class RunLoop:
             self._wake.set()
         waited = await self._say(body, made.status)
         return pause if waited is None else waited if pause is None else min(waited, pause)
+
+    def _planned(self, run: Run, now: datetime, jobs: list[JobSeen], pods: list[PodSeen], **seen: Any) -> Plan:
+        reports = self._tools.cache.reports(self._uid)
+        try:
+            observed = observe(
+                now=now,
+                run_uid=self._uid,
+                jobs=jobs,
+                pods=pods,
+                reports=reports,
+                **seen,
+            )
+            return plan(run, observed)
+        except Exception as error:
+            # A fault of ours: whatever it is, it must not keep the run from its deadlines.
+            self._log_fault(error)
+            problem = f"the operator can't plan this run ({type(error).__name__}); its log says more"
+            return plan_blind(run, now=now, steps={job.step for job in jobs if not job.condition}, problem=problem)
+
+    def _log_fault(self, error: Exception) -> None:
+        metrics.RECONCILE_ERRORS.labels(reason=type(error).__name__).inc()
+        now, kind = self._tools.clock(), f"{type(error).__name__}: {error}"[:200]
+        if self._fault is None or self._fault[0] != kind or now - self._fault[1] > FAULT_SECONDS:
+            self._fault = (kind, now)
+            log.error("run %s: unexpected", self._uid, exc_info=error)
 
     async def _attempt(self, work: Awaitable[None]) -> Trouble | None:
         """Have something done; return what stands in the way."""

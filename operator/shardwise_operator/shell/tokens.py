@@ -2,7 +2,8 @@
 
 Only the API server can tell, and asking it for everything that anybody sends would make the operator a lever against
 it. So a token is first read without trust: what no worker would send is refused unasked, answers are kept for a while,
-and the questions are counted, per pod that a token claims to be of and in all.
+and the questions are counted: in all, and per address that they come from until the answer is good. Never by what an
+unproven token says: anybody can write a victim's pod into one.
 """
 
 from __future__ import annotations
@@ -30,8 +31,12 @@ MAX_KNOWN = 8192
 MAX_REFUSED = 1024
 REVIEWS = Rate(per_second=50, burst=200)
 """TokenReviews in all: a thousand workers ask for 17 per second."""
+REVIEWS_PER_SOURCE = Rate(per_second=1, burst=50)
+"""TokenReviews for one address whose tokens are no good. A good one costs it nothing: a node may hide many pods."""
+REVIEWS_PER_RELAY = Rate(per_second=10, burst=100)
+"""The same for all that one other replica hands on, or who says that it is one."""
 REVIEWS_PER_POD = Rate(per_second=0.2, burst=3)
-"""TokenReviews for what claims to be one pod, so that a flood in the name of one pod leaves the others alone."""
+"""Good tokens of one pod that cost its address nothing; it has one, and another after an hour."""
 
 _PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 _PREFIX = "system:serviceaccount:"
@@ -101,11 +106,15 @@ class Reviewer:
         self._known: _Kept[PodIdentity] = _Kept(MAX_KNOWN)
         self._refused: _Kept[str] = _Kept(MAX_REFUSED)
         self._reviews = TokenBucket(REVIEWS)
-        self._reviews_per_pod = TokenBuckets(REVIEWS_PER_POD)
+        self._per_source, self._per_relay = TokenBuckets(REVIEWS_PER_SOURCE), TokenBuckets(REVIEWS_PER_RELAY)
+        self._per_pod = TokenBuckets(REVIEWS_PER_POD)
         self._complaints: set[str] = set()
 
-    async def identify(self, token: str) -> PodIdentity:
-        """Return the pod of a token; raise TokenRefused or ReviewUnavailable."""
+    async def identify(self, token: str, *, source: str, relay: str | None = None) -> PodIdentity:
+        """Return the pod of a token; raise TokenRefused or ReviewUnavailable.
+
+        `source` is the address that the token comes from, as `relay` says when it has handed it on.
+        """
         claim = read_claim(token)
         left = claim.expires - self._wall_clock()
         if left <= 0:
@@ -117,7 +126,11 @@ class Reviewer:
             return known
         if (why := self._refused.get(key, now)) is not None:
             raise TokenRefused(why)
-        wait = self._reviews_per_pod.take(claim.pod_uid, now=now) or self._reviews.take(now)
+        # What a relay says of sources is its own word: each has its sources.
+        charged = [(self._per_source, source if relay is None else f"{relay} {source}")]
+        charged += [] if relay is None else [(self._per_relay, relay)]
+        wait = next((w for buckets, name in charged if (w := buckets.take(name, now=now))), 0.0)
+        wait = wait or self._reviews.take(now)
         if wait:
             raise ReviewUnavailable("too many tokens to check", seconds=wait)
         try:
@@ -125,6 +138,9 @@ class Reviewer:
         except TokenRefused as error:
             self._refused.put(key, str(error), until=now + REFUSED_SECONDS)
             raise
+        if not self._per_pod.take(identity.pod_uid, now=now):
+            for buckets, name in charged:
+                buckets.give_back(name)
         self._known.put(key, identity, until=now + min(KNOWN_SECONDS, left))
         return identity
 
