@@ -124,6 +124,8 @@ def _fit_pod(pod: Document) -> None:
     container["imagePullPolicy"] = "IfNotPresent"
     container["resources"] = {"requests": {"cpu": "50m", "memory": "128Mi"}}
     container["args"] = [*container["args"], "--feature-gates=VisibilityOnDemand=false"]
+    # Whoever brings a certificate brings the metrics' one too.
+    container["volumeMounts"].append({"name": "cert", "mountPath": "/etc/kueue/metrics/certs", "readOnly": True})
     container["readinessProbe"] |= {"initialDelaySeconds": 1, "periodSeconds": 1}
 
 
