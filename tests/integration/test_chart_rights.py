@@ -81,6 +81,14 @@ def test_for_listed_namespaces_it_may_do_so_there_and_in_the_cluster_check_token
         }
 
 
+@pytest.mark.parametrize("where", ["", "watchNamespaces: [team-a]"])
+def test_with_kueue_it_may_read_why_a_job_waits(program: Path, where: str) -> None:
+    objects = helm.render(program, f"kueue: {{enabled: true}}\n{where}", namespace="here")
+    kind = "Role" if where else "ClusterRole"
+    (role,) = (found for found in objects if found["kind"] == kind and found["metadata"]["name"] == "here:shardwise")
+    assert rights(role) == {**RUN_RIGHTS, ("kueue.x-k8s.io", "workloads"): {"list"}}
+
+
 @every_way
 def test_its_rights_to_leases_end_at_its_own_namespace_and_name(program: Path, values: str) -> None:
     objects = helm.render(program, values, namespace="here")
