@@ -82,10 +82,17 @@ def open_input(uri: str, *, field: str) -> Iterator[IO[bytes]]:
             packed = path.suffix in (".gz", ".bz2", ".xz", ".zst")
             stream = remote.open_packed(path, field=field) if packed else path.open("rb")
         except OSError as error:
-            hint = mount_hint(path)
+            hint = _name_hint(path) if isinstance(error, FileNotFoundError) else ""
+            hint += mount_hint(path)
             raise BadConfiguration(f"{field}: {uri}: {error.strerror or error}{hint}") from error
     with stream:
         yield stream
+
+
+def _name_hint(path: Path) -> str:
+    if "~" in path.parts:
+        return "; ~ is a name here, not a home: write the path in full"
+    return "; a name is no pattern here: list the files" if set(path.name) & set("*?[") else ""
 
 
 class OutputFolder:
