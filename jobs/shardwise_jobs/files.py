@@ -80,10 +80,17 @@ def open_input(uri: str, *, field: str) -> Iterator[IO[bytes]]:
         try:
             stream, name = path.open("rb"), path.name
         except OSError as error:
-            hint = mount_hint(path)
+            hint = _name_hint(path) if isinstance(error, FileNotFoundError) else ""
+            hint += mount_hint(path)
             raise BadConfiguration(f"{field}: {uri}: {error.strerror or error}{hint}") from error
     with stream, decompressed(stream, name=name, where=f"{field}: {uris.redacted(uri)}") as content:
         yield content
+
+
+def _name_hint(path: Path) -> str:
+    if "~" in path.parts:
+        return "; ~ is a name here, not a home: write the path in full"
+    return "; a name is no pattern here: list the files" if set(path.name) & set("*?[") else ""
 
 
 class OutputFolder:

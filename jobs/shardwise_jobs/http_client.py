@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from shardwise_api.proxies import BadProxy, adapt_environment, proxy_for
 
 from .errors import BadConfiguration
+
+_HUB = "https://huggingface.co"
 
 
 def client_options(url: str) -> dict[str, Any]:
@@ -27,9 +31,13 @@ def client_options(url: str) -> dict[str, Any]:
     return {"proxy": proxy, "trust_env": False, "verify": httpx.create_ssl_context() if secure else False}
 
 
-def adapt_to(url: str) -> None:
-    """Make the environment's proxies fit for a library that asks a URL by itself. Raises as `client_options`."""
+def adapt_to_hub(name: str = "") -> None:
+    """Make the environment's proxies fit for the libraries that ask the hub by themselves.
+
+    `name` is what they are asked for; a folder needs no hub, and so no proxy. Raises as `client_options`.
+    """
     try:
-        adapt_environment(url)
+        adapt_environment(os.environ.get("HF_ENDPOINT") or _HUB)
     except BadProxy as error:
-        raise BadConfiguration(str(error)) from error
+        if not name or not Path(name).is_dir():
+            raise BadConfiguration(str(error)) from error

@@ -20,6 +20,7 @@ from shardwise_api.uris import allowed_schemes, parts_of, problem_of, redacted, 
 
 from .backoff import retrying
 from .errors import BadConfiguration, Unavailable, WorkError
+from .http_client import adapt_to_hub
 from .secrets import remember
 
 T = TypeVar("T")
@@ -103,6 +104,8 @@ def _place_of(uri: str) -> tuple[Any, str]:
     if len(parts_of(uri)) > 1:
         place, path = library().core.url_to_fs(uri)
         return place, path
+    if scheme_of(uri) == "hf":
+        adapt_to_hub()
     kind = library().get_filesystem_class(scheme_of(uri))
     place = kind(**kind._get_kwargs_from_urls(uri))
     return place, place._strip_protocol(uri)

@@ -73,6 +73,7 @@ def test_values_reach_the_operators_operator_environment(program: Path) -> None:
     found = operator_environment(helm.render(program, ALL_ON, release="prod", namespace="here"))
 
     assert found["SHARDWISE_WATCH_NAMESPACES"] == "team-a,team-b"
+    assert found["SHARDWISE_URI_SCHEMES"] == "sftp,zip"
     assert found["SHARDWISE_WORKER_IMAGE"] == "shardwise/worker:1.2.3"
     assert found["SHARDWISE_IMAGE_PULL_POLICY"] == "Always"
     assert found["SHARDWISE_IMAGE_PULL_SECRETS"] == "one,two"

@@ -86,6 +86,7 @@ CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition
 
 ALL_ON = """
 watchNamespaces: [team-a, team-b]
+uriSchemes: [sftp, zip]
 imagePullSecrets: [pull]
 operator:
   image: {repository: registry.test:5000/shardwise/operator, digest: "sha256:%s"}

@@ -114,6 +114,17 @@ def test_a_missing_input_names_its_field_and_its_uri(name: str, tmp_path: Path) 
         _read(str(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("*.jsonl", "a name is no pattern here: list the files"), ("~/a", "~ is a name here, not a home: write the path")],
+)
+def test_a_name_that_was_meant_as_more_says_what_it_is(name: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").touch()
+    with pytest.raises(BadConfiguration, match=r"spec\.input: .*No such file") as caught:
+        _read(f"{tmp_path}/{name}")
+    assert hint in str(caught.value)
+
+
 def test_an_unknown_scheme_is_a_bad_configuration() -> None:
     with pytest.raises(BadConfiguration, match=r"spec\.input: nowhere://x: .*nowhere"):
         _read("nowhere://x")

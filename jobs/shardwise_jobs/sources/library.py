@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardwise_jobs.errors import BadConfiguration, BadInput, Unavailable, WorkError
 from shardwise_jobs.files import local_size
-from shardwise_jobs.http_client import adapt_to
+from shardwise_jobs.http_client import adapt_to_hub
 
 from .base import Record, Survey, require_samples, tally, text_of
 from .parquet import ParquetRows
@@ -133,7 +132,7 @@ class LibraryDataset:
         except ImportError as error:
             raise BadConfiguration(f"{self._field}: needs pip install 'shardwise[datasets]'") from error
         datasets.disable_progress_bars()
-        adapt_to(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+        adapt_to_hub(self._arguments["path"])
         with self._translated():
             return datasets.load_dataset(**self._arguments, streaming=True)
 

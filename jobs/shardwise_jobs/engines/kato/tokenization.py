@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shardwise_api.kato import BuiltinTokenizer, TokenizerSpec
-from shardwise_jobs.errors import BadConfiguration, Unavailable, panics_are_errors
+from shardwise_jobs.errors import BadConfiguration, Unavailable, WorkError, panics_are_errors
+from shardwise_jobs.http_client import adapt_to_hub
 from shardwise_jobs.pod import mount_hint
 
 from .hierarchy import Tokenize
@@ -44,7 +45,10 @@ def open_tokenizer(spec: TokenizerSpec) -> Tokenize:
                 tokenizer = Tokenizer.from_file(spec.file)
             else:
                 assert spec.hub is not None
+                adapt_to_hub()
                 tokenizer = Tokenizer.from_pretrained(spec.hub)
+    except WorkError:
+        raise
     except LocalEntryNotFoundError as error:
         # Neither in the cache nor reached: that may be over soon.
         raise Unavailable(f"tokenizer.hub {spec.hub!r}: {error}") from error

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardwise_jobs.errors import BadConfiguration, Unavailable
+from shardwise_jobs.http_client import adapt_to_hub
 
 from .base import EmbeddingFailed, OneByOne, Vectors
 from .processors import processors
@@ -36,6 +37,7 @@ class SentenceTransformersEmbedder:
                 "embedding.backend sentence-transformers needs the extra: pip install "
                 "'shardwise[sentence-transformers]'"
             ) from error
+        adapt_to_hub(model)
         try:
             self._model: Any = SentenceTransformer(model, device="cpu")
         except ConnectionError as error:
