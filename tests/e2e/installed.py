@@ -100,6 +100,7 @@ def _values(this: Installed) -> list[str]:
         "katoServer.nodeSelector": CONTROL,
         "katoServer.enabled": True,
         "katoServer.store.uri": this.mongo,
+        "kueue.enabled": True,
     }
     for value, image in (("operator", "operator"), ("worker", "worker"), ("katoServer", "kato-server")):
         repository, tag = this.images[image].rsplit(":", 1)
