@@ -55,6 +55,8 @@ _KATO_GOOD = (
     "items.maxFailedFraction=0.25",
     "output.uri=results",
     "worker.labels={kueue.x-k8s.io/queue-name: q}",
+    "managedBy=kueue.x-k8s.io/multikueue",
+    "managedBy=shardwise.dev/operator",
     "worker.labels={a: null}",
     "worker.env=[{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]",
     "worker.resources={limits: {cpu: 1, memory: 1Gi}}",
@@ -77,6 +79,7 @@ _KATO_GOOD = (
     "status={bogus: 1} && status=null",
 )
 _KATO_BAD = {
+    "managedBy=multikueue": "spec.managedBy",
     "sharding.parallelism=9": "spec.sharding.parallelism",
     "sharding.strategy=Dynamic && sharding.parallelism=8": "spec.sharding.parallelism",
     "sharding.strategy=Dynamic && sharding.parallelism=null": "spec.sharding.parallelism",

@@ -92,6 +92,7 @@ IMMUTABLE = {
         "worker": "worker.env=[{name: A}]",
         "activeDeadlineSeconds": "activeDeadlineSeconds=5",
         "startDeadlineSeconds": "startDeadlineSeconds=5",
+        "managedBy": "managedBy=kueue.x-k8s.io/multikueue",
         "engine": "engine.kato.nodes[1].chunkSize=9",
     },
     "ingest": {
@@ -103,6 +104,7 @@ IMMUTABLE = {
         "worker": "worker.resources={limits: {cpu: 1}}",
         "activeDeadlineSeconds": "activeDeadlineSeconds=5",
         "startDeadlineSeconds": "startDeadlineSeconds=5",
+        "managedBy": "managedBy=kueue.x-k8s.io/multikueue",
         "source": "source.files.format=jsonl",
         "datasetSource": "datasetSource=other",
         "dedup": "dedup=content",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardwise_api.wire import ProgressReport
+from shardwise_api.wire import ProgressReport, Step
 
 from ..observe.seen import JobSeen, PodSeen, RunKey, job_seen, pod_seen
 
@@ -123,13 +123,16 @@ class Cache:
         children = self._known(run)
         return [pod for pod in children.pods.values() if pod.job_uid in children.jobs]
 
-    def leftovers(self, run: str) -> list[PodSeen]:
-        """Return pods that have not ended though their Job is gone, as they say by their labels."""
+    def leftovers(self, run: str, *, step: Step) -> list[PodSeen]:
+        """Return pods of a step that have not ended though their Job is gone, as they say by their labels."""
         children = self._known(run)
         return [
             pod
             for pod in children.pods.values()
-            if pod.job_uid not in children.jobs and pod.exit_code is None and pod.phase not in ("Succeeded", "Failed")
+            if pod.step is step
+            and pod.job_uid not in children.jobs
+            and pod.exit_code is None
+            and pod.phase not in ("Succeeded", "Failed")
         ]
 
     def reports(self, run: str) -> Mapping[int, ProgressReport]:

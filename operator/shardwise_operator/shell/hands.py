@@ -97,9 +97,24 @@ class Hands:
             if number in given and not job.condition and not job.deleting:
                 await self._go_on(run, action, job, parallelism=given[number])
         missing = {number: parallelism for number, parallelism in given.items() if number not in own}
-        # A pod of an earlier Job of the name may still work on a shard; its end wakes the loop.
-        if missing and not (action.step is Step.WORK and self._cache.leftovers(run.metadata.uid or "")):
+        if missing and not await self._must_wait(run, action, missing):
             await self._make(run, children_of(run=run, action=action, settings=self._settings, jobs=missing))
+
+    async def _must_wait(self, run: Run, action: EnsureJob, missing: Collection[int]) -> bool:
+        """Say whether a pod of a Job that is gone may still work on a shard; its end wakes the loop."""
+        if action.step is not Step.WORK or not self._cache.leftovers(run.metadata.uid or "", step=action.step):
+            return False
+        for number in missing:
+            name = child_name(run=run.metadata.name, step=action.step, part=number)
+            try:
+                await self._api.get(_job_path(run, name))
+            except ApiError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+            else:
+                # It is there, and not as it was made: the pods are its own.
+                return False
+        return True
 
     async def _make(self, run: Run, children: Sequence[dict[str, Any]]) -> None:
         refused: ApiError | NameTaken | None = None
