@@ -110,9 +110,10 @@ class World:
         while clock() < end:
             if controller and self._synced != len(self.api.log):
                 self.jobs.sync()
-                if self.kueue is not None:
-                    self.kueue.sync()
                 self._synced = len(self.api.log)
+            if controller and self.kueue is not None:
+                # Quota comes without a word.
+                self.kueue.sync()
             self.deliver()
             await asyncio.sleep(0.1)
 

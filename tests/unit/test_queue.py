@@ -21,8 +21,6 @@ from tests.support.virtual_time import in_virtual_time
 MAX_GENERATIONS = 20
 QUEUE = 'worker={labels: {"kueue.x-k8s.io/queue-name": "q"}}'
 FOUND = PREPARED.model_dump_json(by_alias=True)
-WORDS = "/apis/batch/v1/namespaces/team/jobs/words"
-Label = dict[str, dict[str, str]]
 
 
 def world(**how: Any) -> World:
@@ -105,7 +103,6 @@ class TestAQueueOfTheRun:
             assert waits(world_).startswith("Job words waits in queue q: couldn't assign flavors")
             assert "insufficient unused quota for cpu" in waits(world_)
             kueue(world_).quota = 2
-            world_.api.change("Job", "words", metadata={"annotations": {"x": "y"}})
             await world_.pass_time(15)
             await work(world_)
             await end(world_)
@@ -135,7 +132,6 @@ class TestAQueueOfTheRun:
             assert waits(world_)
             assert not world_.jobs.pods("words")
             kueue(world_).quota = 2
-            world_.api.change("Job", "words", metadata={"annotations": {"x": "y"}})
             await world_.pass_time(15)
             await end(world_)
             return world_
@@ -173,7 +169,6 @@ class TestAQueueOfOthers:
                 assert waits(world_).startswith("Job words-prepare waits in queue default: couldn't")
                 quiet(world_)
                 kueue(world_).quota = 2
-                world_.api.change("Job", "words-prepare", metadata={"annotations": {"x": "y"}})
                 await world_.pass_time(15)
             await world_.finish_step("words-prepare", message=FOUND)
             await work(world_)
@@ -340,7 +335,6 @@ class TestLabelsOfTheRun:
             assert {key: labels[key] for key in changed} == changed
             assert "queue r" in waits(world_)
             kueue(world_).quota = 2
-            world_.api.change("Job", "words", metadata={"annotations": {"x": "y"}})
             await world_.pass_time(15)
             world_.api.change("TrainingRun", "words", metadata={"labels": {"kueue.x-k8s.io/queue-name": "q"}})
             await world_.pass_time(15)
