@@ -9,7 +9,9 @@ from __future__ import annotations
 import http.client
 import logging
 import random
+import socket
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -23,6 +25,8 @@ PATIENCE_SECONDS = 3.0
 """How long the last report may hold up the end of a worker."""
 TIMEOUT_SECONDS = 3.0
 """To connect, and for each read."""
+_WHOLE_CALL_SECONDS = 6.0
+"""From the connection to the answer's end: a receiver that drips must not keep all later reports."""
 _FIRST_BACKOFF_SECONDS = 2.0
 _LONGEST_BACKOFF_SECONDS = 3.0
 _LAST_BACKOFF_SECONDS = 0.5
@@ -112,12 +116,19 @@ class HttpSink:
         parts = urlsplit(self._url)
         headers = {"Content-Type": "application/json", "Connection": "close", **self._authorization()}
         connection = _connection(parts)
+        watch: threading.Timer | None = None
         try:
+            connection.connect()
+            watch = threading.Timer(_WHOLE_CALL_SECONDS, _hang_up, [connection.sock])
+            watch.daemon = True
+            watch.start()
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request("POST", path, body=report, headers=headers)
             answer = connection.getresponse()
             return answer.status, _seconds(answer.getheader("Retry-After")), answer.read(200).decode("utf-8", "replace")
         finally:
+            if watch is not None:
+                watch.cancel()
             connection.close()
 
     def _authorization(self) -> dict[str, str]:
@@ -136,6 +147,11 @@ def _connection(parts: SplitResult) -> http.client.HTTPConnection:
         raise ValueError("the URL names no host")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return kind(parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
+
+
+def _hang_up(line: socket.socket) -> None:
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def _seconds(text: str | None) -> float:

@@ -69,7 +69,9 @@ def test_a_suspension_and_its_end_are_told() -> None:
     plans(run, work)
     run.spec.suspend = True
     paused = observe(at=3, prepare=PREPARE_DONE, work=work_view(JobState.SUSPENDED, active=0))
-    assert [(one.reason, one.message) for one in life(run, [paused])] == [(Happened.SUSPENDED, "SuspendRequested")]
+    assert [(one.reason, one.message) for one in life(run, [paused])] == [
+        (Happened.SUSPENDED, "SuspendRequested: spec.suspend is true")
+    ]
     run.spec.suspend = False
     (resumed,) = life(run, [observe(at=4, prepare=PREPARE_DONE, work=work_view())])
     assert resumed.reason is Happened.RESUMED

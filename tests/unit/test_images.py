@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -277,3 +279,43 @@ def _instructions(dockerfile: Path) -> list[tuple[str, str]]:
     lines = [line for line in dockerfile.read_text().splitlines() if line.strip() and not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [(word, text) for word, _, text in (line.partition(" ") for line in joined.splitlines())]
+
+
+@pytest.mark.parametrize("stage", ["compiled", "model"])
+def test_a_stage_that_runs_our_code_has_all_the_modules_that_it_imports(stage: str) -> None:
+    text = (REPOSITORY / "images" / "worker.Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    (part,) = re.findall(rf"^FROM \S+ AS {stage}$(.*?)(?=^FROM |\Z)", text, flags=re.M | re.S)
+    copied = [Path(word) for line in re.findall(r"^COPY (.*)$", part, flags=re.M) for word in line.split()[:-1]]
+    there = {
+        file
+        for path in copied
+        if not str(path).startswith("--")
+        for file in ((REPOSITORY / path).rglob("*.py") if (REPOSITORY / path).is_dir() else [REPOSITORY / path])
+    }
+    roots = {"shardwise_jobs": REPOSITORY / "jobs", "shardwise_api": REPOSITORY / "crds"}
+    missing = {
+        f"{file.relative_to(REPOSITORY)} imports {name}"
+        for file in there
+        if file.suffix == ".py"
+        for name in _imported_at_once(file)
+        if name.partition(".")[0] in roots
+        for place in [roots[name.partition(".")[0]] / name.replace(".", "/")]
+        if not {place.with_suffix(".py"), place / "__init__.py"} & there
+    }
+    assert there
+    assert missing == set()
+
+
+def _imported_at_once(file: Path) -> Iterator[str]:
+    """Yield the names of the modules that importing a file imports."""
+    package = ".".join(file.relative_to(REPOSITORY).parts[1:-1])
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+            base = ".".join(filter(None, [above if node.level else "", node.module]))
+            yield base
+            # Of a package it may be a module that is named.
+            place = REPOSITORY / file.relative_to(REPOSITORY).parts[0] / base.replace(".", "/")
+            yield from (f"{base}.{alias.name}" for alias in node.names if (place / f"{alias.name}.py").exists())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from shardwise_jobs.errors import BadInput
 
 Array = NDArray[Any]
+_SMALL = 256 << 20
+_MOST_RATIO = 50
+"""Files of ours are not compressed; those of others are at most about so well, where they are large."""
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -36,12 +40,18 @@ def arrays_of(content: bytes, *, where: str) -> dict[str, Array]:
     arrays = {}
     name = ""
     try:
-        opened = np.load(io.BytesIO(content), allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise BadInput(f"{where}: a single array, not an npz file")
-        with opened as stored:
-            for name in stored.files:
-                arrays[name] = stored[name]
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+            room = most_bytes = max(_SMALL, _MOST_RATIO * len(content))
+            for entry in entries:
+                name = entry.filename.removesuffix(".npy")
+                room -= _checked_bytes(archive, entry)
+                if room < 0:
+                    raise ValueError(f"the arrays have more than {most_bytes} bytes, far more than the file")
+            for entry in entries:
+                name = entry.filename.removesuffix(".npy")
+                with archive.open(entry) as stored:
+                    arrays[name] = np.lib.format.read_array(stored, allow_pickle=False)
     except (
         OSError,
         ValueError,
@@ -49,6 +59,7 @@ def arrays_of(content: bytes, *, where: str) -> dict[str, Array]:
         KeyError,
         RuntimeError,
         MemoryError,
+        NotImplementedError,
         zipfile.BadZipFile,
         zlib.error,
         struct.error,
@@ -56,6 +67,30 @@ def arrays_of(content: bytes, *, where: str) -> dict[str, Array]:
         place = f"{where}: {name}" if name else where
         raise BadInput(f"{place}: not a readable npz file ({error})") from error
     return arrays
+
+
+def _checked_bytes(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
+    """Return an array's size; raise ValueError when it is declared to have another than what is stored of it.
+
+    numpy reserves what an array is declared to have before it reads any of it.
+    """
+    with archive.open(entry) as stored:
+        declared = _declared_bytes(stored)
+        behind = entry.file_size - stored.tell()
+    if declared != behind:
+        raise ValueError(f"declared to have {declared} bytes, there are {behind}")
+    return declared
+
+
+def _declared_bytes(stored: IO[bytes]) -> int:
+    version = np.lib.format.read_magic(stored)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stored)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array has shape {shape}")
+    return math.prod(shape) * dtype.itemsize
 
 
 def npz_bytes(arrays: Mapping[str, Array]) -> bytes:

@@ -22,7 +22,9 @@ from tenacity import (
     wait_random,
 )
 
+from shardwise_api.http_guard import HttpLimits, json_flaw
 from shardwise_jobs.errors import Unavailable, WorkError
+from shardwise_jobs.http_answers import ACCEPTED, CallDeadline, UnusableBody, content_of, lines_of
 from shardwise_jobs.http_client import client_options
 from shardwise_jobs.secrets import remember
 from shardwise_jobs.stop import pause
@@ -35,6 +37,9 @@ _IDLE_SECONDS = 2.0
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 10.0
 _EXCERPT = 200
+_MOST_ANSWER_BYTES = 64 << 20
+_MOST_LINE_BYTES = 1 << 20
+_ANSWERS = HttpLimits(values=5_000_000)
 _SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
 
 
@@ -86,12 +91,14 @@ class Wire:
         self.shown_url = str(url.copy_with(userinfo=b"", query=None, fragment=None))
         self._http = httpx.Client(
             base_url=url,
+            headers=ACCEPTED,
             timeout=_timeout(timeout_seconds),
             **client_options(str(url)),
             limits=httpx.Limits(
                 max_connections=pool_size, max_keepalive_connections=pool_size, keepalive_expiry=_IDLE_SECONDS
             ),
         )
+        self._deadline = CallDeadline(self._http)
 
     def close(self) -> None:
         """Close all connections."""
@@ -157,18 +164,28 @@ class Wire:
 
     def _once(self, request: httpx.Request) -> Json:
         self.statistics.calls += 1
-        with self._translated(request):
-            response = self._http.send(request)
+        with self._translated(request), self._deadline.within(_whole_call_seconds(request)):
+            streamed = self._http.send(request, stream=True)
+            response = self._received(streamed)
         self._check(response)
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
+        if json_flaw(response.content, limits=_ANSWERS) is not None:
+            raise LostAnswer(f"{_named(request)}: answered {response.status_code} with too much JSON, or too deep")
+        answer = _json_of(response)
         if not isinstance(answer, dict):
             raise LostAnswer(
                 f"{_named(request)}: answered {response.status_code} without a JSON object{_excerpt(response)}"
             )
         return answer
+
+    def _received(self, streamed: httpx.Response) -> httpx.Response:
+        """Return an answer with its body, which has a size."""
+        try:
+            content = content_of(streamed, most_bytes=_MOST_ANSWER_BYTES)
+        finally:
+            streamed.close()
+        # Without the headers that say how the body was packed: it is no more.
+        kept = {name: streamed.headers[name] for name in ("content-type",) if name in streamed.headers}
+        return httpx.Response(streamed.status_code, headers=kept, content=content, request=streamed.request)
 
     def lines(self, path: str) -> Iterator[str]:
         """Yield the lines of a streamed text answer; opening it is retried, a break in the middle is not."""
@@ -176,19 +193,18 @@ class Wire:
         for attempt in self.retrying((Unreachable, LostAnswer)):
             with attempt:
                 self.statistics.calls += 1
-                with self._translated(request):
+                with self._translated(request), self._deadline.within(_whole_call_seconds(request)):
                     response = self._http.send(request, stream=True)
-                try:
                     if response.status_code != httpx.codes.OK:
-                        with self._translated(request):
-                            response.read()
-                        self._check(response)
-                except BaseException:
-                    response.close()
-                    raise
+                        self._check(self._received(response))
         try:
-            with self._translated(request):
-                yield from response.iter_lines()
+            with self._translated(request), self._deadline.within(_whole_call_seconds(request)):
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise UnusableBody("the answer is compressed, which was not asked for")
+                for line in lines_of(response.iter_raw(), most_bytes=_MOST_LINE_BYTES):
+                    yield line
+                    # Of any length, but each line in time; what is done with one takes nothing from the next.
+                    self._deadline.renew(_whole_call_seconds(request))
         finally:
             response.close()
 
@@ -203,6 +219,8 @@ class Wire:
             raise LostAnswer(f"{_named(request)}: no answer within {limit:g} s") from error
         except httpx.TransportError as error:
             raise LostAnswer(f"{_named(request)}: the connection broke: {_reason(error)}") from error
+        except UnusableBody as error:
+            raise LostAnswer(f"{_named(request)}: {error}") from error
 
     def _check(self, response: httpx.Response) -> None:
         if response.is_success:
@@ -227,6 +245,19 @@ def _timeout(seconds: float) -> httpx.Timeout:
     return httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
 
 
+def _whole_call_seconds(request: httpx.Request) -> float:
+    # A connection is waited for besides, as each is.
+    limits = request.extensions["timeout"]
+    return float(limits["read"] + limits["connect"])
+
+
+def _json_of(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        return None
+
+
 def _is_concurrency_limit(response: httpx.Response) -> bool:
     # uvicorn's own words, said before the application sees anything; a gateway's 503 can come after it has.
     return (
@@ -237,10 +268,9 @@ def _is_concurrency_limit(response: httpx.Response) -> bool:
 
 
 def _names_lost_session(response: httpx.Response) -> bool:
-    try:
-        body = response.json()
-    except ValueError:
+    if json_flaw(response.content, limits=_ANSWERS) is not None:
         return False
+    body = _json_of(response)
     if not isinstance(body, dict):
         return False
     error, detail = body.get("error"), body.get("detail")

@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from shardwise_api.terminal import excerpt
 from shardwise_api.uris import redacted
 from shardwise_jobs.errors import BadConfiguration, Unavailable
+from shardwise_jobs.http_answers import ACCEPTED, Body, UnusableBody
 from shardwise_jobs.http_client import client_options
 from shardwise_jobs.secrets import remember
 
@@ -80,6 +81,7 @@ class OllamaWire:
         self._timeout_seconds = timeout_seconds
         self._http = httpx.AsyncClient(
             base_url=url,
+            headers=ACCEPTED,
             # Who waits for a connection is not late: the server has not been asked yet.
             timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS), pool=None),
             **client_options(str(url)),
@@ -132,7 +134,8 @@ class OllamaWire:
     async def models(self) -> list[str]:
         """Return the names of the models the server has. Raises as `generate`."""
         listed = (await self._call("GET", "/api/tags")).get("models")
-        return [str(each.get("name")) for each in listed or [] if isinstance(each, dict)]
+        found = listed if isinstance(listed, list) else []
+        return [str(each.get("name")) for each in found if isinstance(each, dict)]
 
     async def version(self) -> str:
         """Return the server's version: it is alive. Raises as `generate`."""
@@ -173,12 +176,12 @@ class OllamaWire:
     async def _send(self, request: httpx.Request) -> tuple[int, bytes]:
         response = await self._http.send(request, stream=True)
         try:
-            content = bytearray()
-            async for piece in response.aiter_bytes():
-                content += piece
-                if len(content) > _LARGEST_ANSWER:
-                    raise UnusableAnswer(f"the server's answer is longer than {_LARGEST_ANSWER} bytes")
-            return response.status_code, bytes(content)
+            body = Body(response, most_bytes=_LARGEST_ANSWER)
+            async for piece in response.aiter_raw():
+                body.add(piece)
+            return response.status_code, body.whole()
+        except UnusableBody as error:
+            raise UnusableAnswer(f"the server's answer is unusable: {error}") from error
         finally:
             await response.aclose()
 
