@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from shardwise_jobs.errors import BadInput
 
 Array = NDArray[Any]
+_SINGLE = b"\x93NUMPY"
 _SMALL = 256 << 20
 _MOST_RATIO = 50
 """Files of ours are not compressed; those of others are at most about so well, where they are large."""
@@ -39,6 +40,8 @@ def arrays_of(content: bytes, *, where: str) -> dict[str, Array]:
     """Return all arrays of a file's content; `where` names it in errors. Raises BadInput as `read_arrays`."""
     arrays = {}
     name = ""
+    if content.startswith(_SINGLE):
+        raise BadInput(f"{where}: a single array, not an npz file")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()

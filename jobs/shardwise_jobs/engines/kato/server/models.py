@@ -51,7 +51,7 @@ class SessionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    max_pattern_length: Annotated[int, Field(ge=0, strict=True)] | None = None
+    max_pattern_length: Annotated[int, Field(ge=0, lt=2**31, strict=True)] | None = None
     stm_mode: JsonValue = None
     """Anything but ROLLING counts as CLEAR."""
     process_predictions: Annotated[bool, Field(strict=True)] | None = None
@@ -100,8 +100,9 @@ class SequenceGuard(BaseModel):
     """Which step of which shard a sequence is, so that its repeat changes nothing."""
 
     run: str = Field(min_length=1)
-    shard: int = Field(ge=0)
-    position: int = Field(ge=0)
+    shard: int = Field(ge=0, lt=2**31, strict=True)
+    position: int = Field(ge=0, lt=2**53, strict=True)
+    """As every JSON reader takes it, and every store."""
 
 
 class SequenceFlags(BaseModel):
