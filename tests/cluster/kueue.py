@@ -49,6 +49,17 @@ def build() -> None:
 
 def deploy(folders: Folders) -> None:
     """Bring Kueue into the running cluster and wait until it answers; what is there already stays."""
+    if DEPLOYMENT not in kubectl(folders, "get", "deployments", f"--namespace={NAMESPACE}", "--output=name"):
+        # With a certificate of its own each time: a pod that is there would go on with the last one.
+        _apply(folders)
+    kubectl(
+        folders, "rollout", "status", f"deployment/{DEPLOYMENT}", f"--namespace={NAMESPACE}", "--timeout=120s",
+        timeout=150,
+    )  # fmt: skip
+    say(f"Kueue {KUEUE_VERSION} is up; label a namespace {LABEL}=yes to have its Jobs queued")
+
+
+def _apply(folders: Folders) -> None:
     build()
     archive = folders.root / "images" / "kueue.tar"
     # No user database in it: the pod's user is a number.
@@ -66,11 +77,6 @@ def deploy(folders: Folders) -> None:
     # Server-side: the definitions are too long for the annotation of a client-side apply.
     kubectl(folders, "apply", "--server-side", "--force-conflicts", f"--filename={path}")
     path.unlink()
-    kubectl(
-        folders, "rollout", "status", f"deployment/{DEPLOYMENT}", f"--namespace={NAMESPACE}", "--timeout=120s",
-        timeout=150,
-    )  # fmt: skip
-    say(f"Kueue {KUEUE_VERSION} is up; label a namespace {LABEL}=yes to have its Jobs queued")
 
 
 def _rendered() -> Path:
