@@ -4,9 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_EXAMPLES ?= 1000
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test test-unit test-e2e test-sentence-transformers verify format generate bench-kato bench-operator bench-difflogic bench-ingest bench-scripts images images-load clean
+.PHONY: help setup demo test test-unit test-e2e fuzz test-sentence-transformers verify format generate bench-kato bench-operator bench-difflogic bench-ingest bench-scripts images images-load clean
 .PHONY: cluster-up cluster-down cluster-status cluster-kubeconfig kind-up kind-down
 
 help: ## Show this list
@@ -29,6 +30,9 @@ test-sentence-transformers: $(BIN)/uv ## Run the tests of other embedding models
 	$(BIN)/uv venv -q --allow-existing --python $(BIN)/python $(VENV)-torch
 	$(BIN)/uv pip install -q --python $(VENV)-torch/bin/python uv -e '.[ingest,sentence-transformers,dev]'
 	REQUIRE_E2E=1 $(VENV)-torch/bin/python -m pytest tests/integration/ingest/test_sentence_transformers.py $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.dev ## Run the fuzz tests for long: FUZZ_EXAMPLES of each (they are few in the other tests)
+	SHARDWISE_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz --timeout=0 $(PYTEST_ARGS)
 
 verify: $(VENV)/.dev ## Check format, lint, types, import arrows, generated CRDs and reference, and the chart
 	$(BIN)/ruff format --check .

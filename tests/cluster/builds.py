@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.leash import leashed
+
 from .errors import ClusterError
 from .settings import KUBERNETES_VERSION, KUEUE_VERSION, SOURCES, cache_folder
 from .shell import say
@@ -127,7 +129,7 @@ def _go(go: str, *arguments: str, program: Program) -> _Progress:
     words = b""
     rest = b""
     with subprocess.Popen(
-        ["nice", "-n", "19", go, *arguments],
+        leashed("nice", "-n", "19", go, *arguments),
         cwd=program.sources,
         env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
         stdout=subprocess.PIPE,

@@ -7,8 +7,10 @@ one that it makes for itself reaches the pod up to two minutes late.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,22 @@ Document = dict[str, Any]
 
 def build() -> None:
     """Build Kueue and render its manifests, once; tens of minutes where nothing is compiled yet."""
-    builds.ensure((builds.KUEUE,))
-    if _rendered().exists():
-        return
+    with _alone():
+        builds.ensure((builds.KUEUE,))
+        if not _rendered().exists():
+            _render()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Have whoever needs it wait for whoever builds it already."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / ".kueue.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _render() -> None:
     go = builds.go_program()
     run(go, "mod", "download", "sigs.k8s.io/kueue", folder=builds.KUEUE.sources, timeout=600)
     module = run(go, "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kueue", folder=builds.KUEUE.sources).strip()

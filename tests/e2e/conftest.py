@@ -15,6 +15,7 @@ from tests.e2e.image_fixtures import built_images, images
 from tests.e2e.installed import Installed, installed
 from tests.support import helm
 from tests.support.kube import Cluster
+from tests.support.leash import leashed
 from tests.support.require import missing
 from tests.support.workspace import Workspace
 from tests.support.workspace import workspace as new_workspace
@@ -24,7 +25,7 @@ __all__ = ["built_images", "images"]
 _HOW_TO_GET = "Run the tests as root on Debian by `make test-e2e`, or set KUBECONFIG, for example to `make kind-up`'s."
 
 
-_LAST = ("after_runs", "loses_node", "breaks_cluster")
+_LAST = ("queues", "after_runs", "loses_node", "breaks_cluster")
 """Markers of tests that come behind all others, in this order, whatever their files are called."""
 
 
@@ -62,9 +63,15 @@ def cluster() -> Iterator[Cluster]:
     if os.geteuid() != 0 or sys.platform != "linux":
         missing("a cluster", _HOW_TO_GET)
     manage("up")
+    # Built beside the tests that come before those that need it.
+    queues = subprocess.Popen(
+        leashed(sys.executable, "-m", "tests.cluster", "kueue"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield Cluster(kubeconfig=Path(manage("kubeconfig").stdout.strip()), own=True)
     finally:
+        queues.kill()
+        queues.wait()
         # For whoever writes tests: the next run starts at once.
         if not os.environ.get("SHARDWISE_KEEP_CLUSTER"):
             manage("down")

@@ -25,7 +25,8 @@ from tests.support.queues import HIGH, LOW, PRIORITY, QUEUE, Queue, Queued, clus
 from tests.support.trainings import alone
 from tests.support.workspace import DATA, workspace
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.queues, pytest.mark.timeout(3600)]
+
 
 AT_ONCE = 4
 SMALL = {"preset": "GameOfLifeSmall", "steps": 300, "seed": 1}
