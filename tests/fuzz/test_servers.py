@@ -178,7 +178,7 @@ def test_kato_takes_any_path(kato: TestClient, path: str, method: str) -> None:
     assert kato.request(method, f"http://localhost/{path}").status_code < 500
 
 
-@pytest.mark.parametrize("position", [2**63, 2**64, -1, 1.5, "1"])
+@pytest.mark.parametrize("position", [2**63, 2**64, -1, 1.5])
 def test_a_guard_beyond_64_bits_is_refused(kato: TestClient, position: object) -> None:
     session = kato.post("/sessions", json={"node_id": "g"}).json()["session_id"]
     for guard in ({**GUARD, "position": position}, {**GUARD, "shard": position}):

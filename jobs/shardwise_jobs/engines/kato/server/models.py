@@ -100,8 +100,8 @@ class SequenceGuard(BaseModel):
     """Which step of which shard a sequence is, so that its repeat changes nothing."""
 
     run: str = Field(min_length=1)
-    shard: int = Field(ge=0, lt=2**31, strict=True)
-    position: int = Field(ge=0, lt=2**53, strict=True)
+    shard: int = Field(ge=0, lt=2**31)
+    position: int = Field(ge=0, lt=2**53)
     """As every JSON reader takes it, and every store."""
 
 
