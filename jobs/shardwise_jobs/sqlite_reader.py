@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -18,11 +19,11 @@ def connect_reader(path: Path, *, timeout_seconds: float) -> sqlite3.Connection:
     """
     # SQLite puts its other files beside the file itself, not beside a link to it.
     path = path.resolve()
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise BadConfiguration(f"sqlite store {path}: {error.strerror or error}") from error
+    # Asked, and never tried by opening it: to close a file gives up all locks that this process has on it, those of its
+    # other connections too, and whoever closes the store next takes their log of changes away.
+    for right, code in ((os.F_OK, errno.ENOENT), (os.R_OK, errno.EACCES)):
+        if not os.access(path, right):
+            raise BadConfiguration(f"sqlite store {path}: {os.strerror(code)}")
     log = path.with_name(f"{path.name}-wal")
     alone = not os.access(path.parent, os.W_OK)
     pending = log.exists() and log.stat().st_size > 0
