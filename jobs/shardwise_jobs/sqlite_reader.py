@@ -22,7 +22,7 @@ def connect_reader(path: Path, *, timeout_seconds: float) -> sqlite3.Connection:
     # Asked, and never tried by opening it: to close a file gives up all locks that this process has on it, those of its
     # other connections too, and whoever closes the store next takes their log of changes away.
     for right, code in ((os.F_OK, errno.ENOENT), (os.R_OK, errno.EACCES)):
-        if not os.access(path, right):
+        if not os.access(path, right, effective_ids=os.access in os.supports_effective_ids):
             raise BadConfiguration(f"sqlite store {path}: {os.strerror(code)}")
     log = path.with_name(f"{path.name}-wal")
     alone = not os.access(path.parent, os.W_OK)
