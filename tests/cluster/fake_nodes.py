@@ -267,6 +267,8 @@ def _controller_manager(folders: Folders, ports: _Ports) -> Component:
         f"--service-account-private-key-file={folders.certificates}/service-accounts.key",
         "--use-service-account-credentials=true",
         "--concurrent-job-syncs=10",
+        # KWOK may be late for minutes with their heartbeats on a busy machine, and pods of lost nodes are deleted.
+        "--node-monitor-grace-period=30m",
     )
     health = f"https://127.0.0.1:{ports.controller_manager}/healthz"
     return _component("kube-controller-manager", command, health=health)

@@ -131,6 +131,22 @@ class TestCalls:
         cache.see("Pod", pod(3), deleted=True)
         assert cache.pod("pod-work-3") is None
 
+    @pytest.mark.parametrize("seen_before", [True, False])
+    def test_what_a_pod_did_counts_after_it_has_gone(self, seen_before: bool) -> None:
+        cache = knowing()
+        cache.see("Job", job())
+        if seen_before:
+            cache.see("Pod", pod(version=11, **running()))
+        # Its end and its deletion are one event to a watch that lags.
+        cache.see("Pod", pod(version=13, **ended(0, message='{"shard":0,"items":{"done":7}}')), deleted=True)
+        assert not cache.pods("1234")
+        assert {shard: one.items.done for shard, one in cache.reports("1234").items()} == {0: 7}
+
+    def test_what_a_pod_of_no_job_of_the_run_said_counts_for_nothing(self) -> None:
+        cache = knowing()
+        cache.see("Pod", pod(version=13, **ended(0, message='{"shard":0,"items":{"done":7}}')), deleted=True)
+        assert not cache.reports("1234")
+
     def test_what_is_no_child_is_left_out(self) -> None:
         ear = Ear()
         stray = job()

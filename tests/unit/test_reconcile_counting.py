@@ -41,6 +41,23 @@ def test_shards_whose_ends_no_watch_has_shown_are_counted_before_finalize() -> N
     in_virtual_time(story())
 
 
+def test_shards_whose_pods_went_with_their_node_are_counted() -> None:
+    async def story() -> None:
+        world = World()
+        await world.until_work()
+        while pods := world.jobs.pods("words"):
+            for pod in pods:
+                world.end_shard(pod)
+            world.jobs.sync()
+            for pod in pods:
+                world.jobs.sweep(pod)
+            await world.pass_time()
+        assert world.status().phase is Phase.FINALIZING
+        assert _worked_done(world) == 80
+
+    in_virtual_time(story())
+
+
 def test_a_pod_that_is_gone_for_good_holds_nothing_up_and_is_looked_for_once() -> None:
     async def story() -> None:
         world = World()

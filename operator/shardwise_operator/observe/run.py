@@ -130,27 +130,33 @@ def message_of(job: JobSeen, pods: Collection[PodSeen]) -> str | None:
 def _progress(run_uid: str, reports: Mapping[int, ProgressReport], pods: list[PodSeen]) -> dict[int, ProgressReport]:
     found = dict(reports)
     for pod in pods:
-        if pod.exit_code != 0 or pod.started is None or pod.ended is None:
-            continue
-        try:
-            result = ShardResult.model_validate_json(pod.message)
-        except ValidationError:
-            continue
-        known = found.get(pod.shard)
-        found[pod.shard] = ProgressReport(
-            run=run_uid,
-            shard=pod.shard,
-            attempt_started=pod.started,
-            time=pod.ended,
-            items=result.items,
-            total=result.items.all,
-            resumed=0 if known is None else known.resumed,
-            resumed_done=0 if known is None else known.resumed_done,
-            # A result has no room for them, and the last ones said are those of the end.
-            metrics=[] if known is None else known.metrics,
-            checkpoint=None if known is None else known.checkpoint,
-        )
+        report = final_report(run_uid, pod, known=found.get(pod.shard))
+        if report is not None:
+            found[pod.shard] = report
     return found
+
+
+def final_report(run_uid: str, pod: PodSeen, *, known: ProgressReport | None) -> ProgressReport | None:
+    """Return what a pod of the work step said at its good end, as a report; None when it had none, or said nothing."""
+    if pod.step is not Step.WORK or pod.exit_code != 0 or pod.started is None or pod.ended is None:
+        return None
+    try:
+        result = ShardResult.model_validate_json(pod.message)
+    except ValidationError:
+        return None
+    return ProgressReport(
+        run=run_uid,
+        shard=pod.shard,
+        attempt_started=pod.started,
+        time=pod.ended,
+        items=result.items,
+        total=result.items.all,
+        resumed=0 if known is None else known.resumed,
+        resumed_done=0 if known is None else known.resumed_done,
+        # A result has no room for them, and the last ones said are those of the end.
+        metrics=[] if known is None else known.metrics,
+        checkpoint=None if known is None else known.checkpoint,
+    )
 
 
 def _failures(pods: list[PodSeen]) -> tuple[Failure, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from shardwise_api.wire import ProgressReport, Step
 
+from ..observe.run import final_report
 from ..observe.seen import JobSeen, PodSeen, RunKey, job_seen, pod_seen
 
 Body = Mapping[str, Any]
@@ -87,6 +88,7 @@ class Cache:
         known = pods.get(seen.uid)
         if deleted:
             self._end(seen.uid)
+            pods[seen.uid], self._run_of_pod[seen.uid] = seen, run
             self._drop_pod(seen.uid)
             return
         if known is None or not _older(seen.version, known.version):
@@ -211,7 +213,13 @@ class Cache:
     def _drop_pod(self, uid: str) -> None:
         run = self._run_of_pod.pop(uid, None)
         if run is not None:
-            self._of(run).pods.pop(uid, None)
+            children = self._of(run)
+            pod = children.pods.pop(uid, None)
+            if pod is not None and pod.job_uid in children.jobs:
+                # Deleted with its node or by anybody: what it did is done, and counts.
+                report = final_report(run[1], pod, known=children.reports.get(pod.shard))
+                if report is not None:
+                    children.reports[pod.shard] = report
             self._changed(run)
 
     def _changed(self, run: RunKey) -> None:
