@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.support import helm
-from tests.support.helm import ALL_ON, CHART, every_way, one, operator_environment, pod_templates, selects
+from tests.support.helm import ALL_ON, CHART, Object, every_way, one, operator_environment, pod_templates, selects
 
 # Building Helm for the first time takes minutes.
 pytestmark = pytest.mark.timeout(1800)
@@ -46,25 +46,26 @@ def test_workers_and_the_test_call_services_that_are_there(program: Path) -> Non
     assert {f"http://{urlsplit(url).netloc}" for url in urls} == served
 
 
-def test_only_workers_and_replicas_report_and_everybody_may_read_metrics(program: Path) -> None:
+def test_only_workers_and_replicas_report_and_nobody_reads_metrics_unasked(program: Path) -> None:
     objects = helm.render(program)
     policy = one(objects, "NetworkPolicy", "-operator")["spec"]
     operator = pod_templates(objects)["shardwise-operator"]
     progress, metrics = policy["ingress"]
     workers, replicas = progress["from"]
+    (test,) = metrics["from"]
 
     assert selects(policy["podSelector"]["matchLabels"], operator)
-    assert policy["policyTypes"] == ["Ingress"]
     assert progress["ports"] == [{"port": 8090}]
     assert workers == {
         "namespaceSelector": {},
         "podSelector": {"matchLabels": {"app.kubernetes.io/managed-by": "shardwise"}},
     }
     assert replicas == {"podSelector": policy["podSelector"]}
-    assert metrics == {"ports": [{"port": 8080}]}
+    assert metrics["ports"] == [{"port": 8080}]
+    assert selects(test["podSelector"]["matchLabels"], one(objects, "Pod"))
 
 
-def test_metrics_may_be_kept_to_some_and_then_helm_test_still_gets_in(program: Path) -> None:
+def test_metrics_may_be_opened_to_some_and_then_helm_test_still_gets_in(program: Path) -> None:
     objects = helm.render(program, ALL_ON)
     _, metrics = one(objects, "NetworkPolicy", "-operator")["spec"]["ingress"]
     *given, test = metrics["from"]
@@ -85,6 +86,94 @@ def test_the_kato_server_hears_workers_and_who_is_listed(program: Path) -> None:
         {"app.kubernetes.io/managed-by": "shardwise"},
         {"app": "notebook"},
     ]
+
+
+def test_a_prometheus_that_could_not_read_is_refused_with_the_way_out(program: Path) -> None:
+    result = helm.run(program, "template", "it", CHART, values="metrics: {serviceMonitor: {enabled: true}}")
+
+    assert result.returncode != 0
+    assert "name its pods in networkPolicy.metricsFrom" in result.stderr
+
+
+DNS = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+NOT_METADATA = [
+    {"namespaceSelector": {}},
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fd00:ec2::254/128"]}},
+]
+NO_EGRESS = "{operator: {enabled: false}, katoServer: {enabled: false}, workers: {enabled: false}}"
+
+
+def workers_egress(objects: list[Object]) -> list[Object]:
+    rules: list[Object] = json.loads(operator_environment(objects)["SHARDWISE_WORKER_EGRESS"])
+    return rules
+
+
+def test_the_operator_reaches_dns_its_replicas_and_the_api_server_alone(program: Path) -> None:
+    policy = one(helm.render(program), "NetworkPolicy", "-operator")["spec"]
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["egress"] == [
+        DNS,
+        {"ports": [{"port": 8090}], "to": [{"podSelector": policy["podSelector"]}]},
+        {"ports": [{"port": 443}, {"port": 6443}]},
+    ]
+
+
+def test_workers_reach_dns_the_operator_the_kato_server_and_anything_but_metadata(program: Path) -> None:
+    objects = helm.render(program, "katoServer: {enabled: true}", namespace="here")
+    dns, kato, operator, anywhere = workers_egress(objects)
+    pods = pod_templates(objects)
+
+    assert dns == DNS
+    for rule, name, port in ((kato, "shardwise-kato", 8000), (operator, "shardwise-operator", 8090)):
+        (peer,) = rule["to"]
+        assert rule["ports"] == [{"port": port}]
+        assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "here"}}
+        assert [pod for pod in pods if selects(peer["podSelector"]["matchLabels"], pods[pod])] == [name]
+    assert anywhere == {"to": NOT_METADATA}
+
+
+def test_workers_may_be_kept_to_a_store_and_still_report(program: Path) -> None:
+    rule = "{to: [{ipBlock: {cidr: 10.20.0.0/16}}], ports: [{port: 27017}]}"
+    objects = helm.render(program, f"networkPolicy: {{egress: {{workers: {{rules: [{rule}]}}}}}}")
+    dns, operator, store = workers_egress(objects)
+
+    assert (dns, operator["ports"]) == (DNS, [{"port": 8090}])
+    assert store == yaml.safe_load(rule)
+
+
+@pytest.mark.parametrize(
+    ("store", "rules"),
+    [
+        ("{uri: 'mongodb://mongo:27017'}", [DNS, {"to": NOT_METADATA}]),
+        ("{secretRef: {name: mongodb, key: uri}}", [DNS, {"to": NOT_METADATA}]),
+        ("{}", [DNS]),
+    ],
+    ids=["mongodb", "secret", "sqlite"],
+)
+def test_the_kato_server_reaches_its_store(program: Path, store: str, rules: list[Object]) -> None:
+    objects = helm.render(program, f"katoServer: {{enabled: true, store: {store}}}")
+
+    assert one(objects, "NetworkPolicy", "-kato")["spec"]["egress"] == rules
+
+
+@pytest.mark.parametrize("values", [f"egress: {NO_EGRESS}", "enabled: false"])
+def test_ways_out_may_be_left_to_other_policies(program: Path, values: str) -> None:
+    objects = helm.render(program, f"{{katoServer: {{enabled: true}}, networkPolicy: {{{values}}}}}")
+
+    assert "SHARDWISE_WORKER_EGRESS" not in operator_environment(objects)
+    for policy in (found for found in objects if found["kind"] == "NetworkPolicy"):
+        assert policy["spec"]["policyTypes"] == ["Ingress"]
+        assert "egress" not in policy["spec"]
+
+
+def test_every_pod_asks_for_processor_time_and_memory(program: Path) -> None:
+    pods = pod_templates(helm.render(program, "katoServer: {enabled: true}")).values()
+
+    assert len(pods) == 3
+    for container in (each for pod in pods for each in pod["spec"]["containers"]):
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,15 @@ class TestRestrictedPod:
         peers = [{"from": [{"podSelector": own}]}] if run is RUNS["gang"] else []
         assert policy == {"podSelector": own, "policyTypes": ["Ingress"], "ingress": peers}
 
+    def test_goes_where_the_administrator_lets_it_and_to_other_ranks(self, run: Run, step: Step) -> None:
+        rule = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
+        settings = ChildSettings(worker_image="x:1", egress=(rule,))
+        policy = children(run, step, settings=settings)["NetworkPolicy"]["spec"]
+        own = {"matchLabels": {"shardwise.dev/run-uid": "1234"}}
+        ranks = [{"to": [{"podSelector": own}]}] if run is RUNS["gang"] else []
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        assert policy["egress"] == [*ranks, rule]
+
 
 class TestRanks:
     """Pods of one training, which have to find each other before any of them is ready."""

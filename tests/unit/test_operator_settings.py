@@ -41,6 +41,18 @@ def test_everything_can_be_set() -> None:
     assert (found.pod_name, found.pod_ip, found.log_level) == ("operator-1", "10.0.0.1", "DEBUG")
 
 
+def test_workers_go_where_the_rules_say_and_to_nothing_where_there_are_none() -> None:
+    assert read(SHARDWISE_WORKER_EGRESS='[{"ports": [{"port": 53}]}]').children.egress == ({"ports": [{"port": 53}]},)
+    assert read(SHARDWISE_WORKER_EGRESS="[]").children.egress == ()
+    assert read().children.egress is None
+
+
+@pytest.mark.parametrize("text", ["to: anywhere", "{}", '["10.0.0.0/8"]'])
+def test_rules_that_are_none_end_the_start_instead_of_letting_workers_go_anywhere(text: str) -> None:
+    with pytest.raises(MissingSetting, match="SHARDWISE_WORKER_EGRESS"):
+        read(SHARDWISE_WORKER_EGRESS=text)
+
+
 def test_what_a_chart_leaves_empty_is_not_given() -> None:
     empty = dict.fromkeys(
         ("SHARDWISE_NAMESPACE", "SHARDWISE_WATCH_NAMESPACES", "SHARDWISE_IMAGE_PULL_POLICY", "SHARDWISE_LEASE",

@@ -112,6 +112,38 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
+{{/* Not empty where the KATO server's store is an SQLite file. */}}
+{{- define "shardwise.katoOnDisk" -}}
+{{- with .Values.katoServer.store -}}
+{{- if and (not .secretRef.name) (hasPrefix "sqlite:" .uri) -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Names are asked for at whatever address: clusters have DNS in pods, on nodes and at link-local addresses. */}}
+{{- define "shardwise.toDNS" -}}
+- ports:
+    - port: 53
+      protocol: UDP
+    - port: 53
+      protocol: TCP
+{{- end -}}
+
+{{/* Of all workers, as JSON: what each run needs of this release, and what the values say. */}}
+{{- define "shardwise.workersEgress" -}}
+{{- $rules := include "shardwise.toDNS" . | fromYamlArray -}}
+{{- $ports := dict "operator" 8090 -}}
+{{- if .Values.katoServer.enabled -}}
+{{- $_ := set $ports "kato" 8000 -}}
+{{- end -}}
+{{- range $component, $port := $ports -}}
+{{- $pods := include "shardwise.selector" (dict "root" $ "component" $component) | fromYaml -}}
+{{- $here := dict "kubernetes.io/metadata.name" $.Release.Namespace -}}
+{{- $peer := dict "namespaceSelector" (dict "matchLabels" $here) "podSelector" (dict "matchLabels" $pods) -}}
+{{- $rules = append $rules (dict "to" (list $peer) "ports" (list (dict "port" $port))) -}}
+{{- end -}}
+{{- concat $rules .Values.networkPolicy.egress.workers.rules | toJson -}}
+{{- end -}}
+
 {{/* Pods that the operator made for runs, in whatever namespace. */}}
 {{- define "shardwise.workers" -}}
 - namespaceSelector: {}

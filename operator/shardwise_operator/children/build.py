@@ -12,7 +12,7 @@ from ..core.actions import EnsureJob
 from .job import job
 from .names import Labels, child_name, owner, run_labels
 from .parts import parallelisms, parts_of
-from .peers import headless_service, may_reach_workers
+from .peers import headless_service, policy_of
 from .settings import ChildSettings
 
 __all__ = ["ChildSettings", "children_of", "document_of"]
@@ -32,7 +32,7 @@ def children_of(
     own_account = run.spec.worker.service_account_name is None
     return [
         *([_service_account(run)] if own_account else []),
-        _network_policy(run),
+        _network_policy(run, settings),
         *([headless_service(run)] if is_gang(run) and action.step is Step.WORK else []),
         document_of(run, action=action),
         *(
@@ -61,17 +61,12 @@ def _service_account(run: Run) -> dict[str, Any]:
     }
 
 
-def _network_policy(run: Run) -> dict[str, Any]:
-    # Where workers may go is for the namespace's own policies to say, which know where stores and data are.
+def _network_policy(run: Run, settings: ChildSettings) -> dict[str, Any]:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": _metadata(run, name=run.metadata.name),
-        "spec": {
-            "podSelector": {"matchLabels": {Labels.RUN_UID.value: run.metadata.uid or ""}},
-            "policyTypes": ["Ingress"],
-            "ingress": may_reach_workers(run),
-        },
+        "spec": policy_of(run, settings.egress),
     }
 
 

@@ -5,6 +5,7 @@ Workers of every other run serve nobody.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from shardwise_api.runs import Run, is_gang
@@ -41,8 +42,18 @@ def headless_service(run: Run) -> dict[str, Any]:
     }
 
 
-def may_reach_workers(run: Run) -> list[dict[str, Any]]:
-    """Return the ingress rules of a run's pods: ranks reach each other at every port, MPI takes any that is free."""
-    if not is_gang(run):
-        return []
-    return [{"from": [{"podSelector": {"matchLabels": {Labels.RUN_UID.value: run.metadata.uid or ""}}}]}]
+def policy_of(run: Run, egress: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
+    """Return the spec of the NetworkPolicy of a run's pods, with what the administrator lets them reach.
+
+    Ranks reach each other at every port: MPI takes any that is free.
+    """
+    own = {"matchLabels": {Labels.RUN_UID.value: run.metadata.uid or ""}}
+    ranks = [{"podSelector": own}] if is_gang(run) else []
+    policy = {"podSelector": own, "policyTypes": ["Ingress"], "ingress": [{"from": ranks}] if ranks else []}
+    if egress is None:
+        return policy
+    return {
+        **policy,
+        "policyTypes": ["Ingress", "Egress"],
+        "egress": [*([{"to": ranks}] if ranks else []), *egress],
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,3 +17,5 @@ class ChildSettings:
     """Where workers report; None: nobody listens."""
     uri_schemes: str = ""
     """Schemes of inputs and outputs beside the usual ones, with commas between."""
+    egress: tuple[dict[str, Any], ...] | None = None
+    """Where workers may go, as a NetworkPolicy's rules; None: only the namespace's own policies say."""

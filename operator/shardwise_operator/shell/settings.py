@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from shardwise_api.http_guard import HttpLimits
 
@@ -43,7 +45,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     """Read the settings.
 
     Raises:
-        MissingSetting: no worker image is named, or a limit is no number.
+        MissingSetting: no worker image is named, a limit is no number, or the workers' rules are none.
     """
     image = environment.get("SHARDWISE_WORKER_IMAGE")
     if not image:
@@ -62,6 +64,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
             image_pull_secrets=_list(environment.get("SHARDWISE_IMAGE_PULL_SECRETS")),
             progress_url=environment.get("SHARDWISE_PROGRESS_URL") or None,
             uri_schemes=environment.get("SHARDWISE_URI_SCHEMES", ""),
+            egress=_rules("SHARDWISE_WORKER_EGRESS", environment),
         ),
         namespace=environment.get("SHARDWISE_NAMESPACE") or "default",
         watched=_list(environment.get("SHARDWISE_WATCH_NAMESPACES")),
@@ -73,6 +76,22 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         health_port=int(environment.get("SHARDWISE_HEALTH_PORT") or HEALTH_PORT),
         progress_port=int(environment.get("SHARDWISE_PROGRESS_PORT") or PROGRESS_PORT),
     )
+
+
+def _rules(name: str, environment: Mapping[str, str]) -> tuple[dict[str, Any], ...] | None:
+    text = environment.get(name)
+    if not text:
+        return None
+    try:
+        rules = json.loads(text)
+    except ValueError as error:
+        raise MissingSetting(f"{name} is no JSON: {error}") from None
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise MissingSetting(
+            f"{name} must be a list of a NetworkPolicy's egress rules, as the chart makes it of"
+            " networkPolicy.egress.workers.rules"
+        )
+    return tuple(rules)
 
 
 def _list(text: str | None) -> tuple[str, ...]:
