@@ -101,7 +101,8 @@ NOT_METADATA = [
     {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}},
     {"ipBlock": {"cidr": "::/0", "except": ["fd00:ec2::254/128"]}},
 ]
-NO_EGRESS = "{operator: {enabled: false}, katoServer: {enabled: false}, workers: {enabled: false}}"
+WORKERS_TOO = "networkPolicy: {egress: {workers: {enabled: true}}}"
+NO_EGRESS = "{operator: {enabled: false}, katoServer: {enabled: false}}"
 
 
 def workers_egress(objects: list[Object]) -> list[Object]:
@@ -116,12 +117,12 @@ def test_the_operator_reaches_dns_its_replicas_and_the_api_server_alone(program:
     assert policy["egress"] == [
         DNS,
         {"ports": [{"port": 8090}], "to": [{"podSelector": policy["podSelector"]}]},
-        {"ports": [{"port": 443}, {"port": 6443}]},
+        {"ports": [{"port": 443}, {"port": 6443}, {"port": 8443}, {"port": 16443}]},
     ]
 
 
 def test_workers_reach_dns_the_operator_the_kato_server_and_anything_but_metadata(program: Path) -> None:
-    objects = helm.render(program, "katoServer: {enabled: true}", namespace="here")
+    objects = helm.render(program, f"{{katoServer: {{enabled: true}}, {WORKERS_TOO}}}", namespace="here")
     dns, kato, operator, anywhere = workers_egress(objects)
     pods = pod_templates(objects)
 
@@ -136,7 +137,7 @@ def test_workers_reach_dns_the_operator_the_kato_server_and_anything_but_metadat
 
 def test_workers_may_be_kept_to_a_store_and_still_report(program: Path) -> None:
     rule = "{to: [{ipBlock: {cidr: 10.20.0.0/16}}], ports: [{port: 27017}]}"
-    objects = helm.render(program, f"networkPolicy: {{egress: {{workers: {{rules: [{rule}]}}}}}}")
+    objects = helm.render(program, f"networkPolicy: {{egress: {{workers: {{enabled: true, rules: [{rule}]}}}}}}")
     dns, operator, store = workers_egress(objects)
 
     assert (dns, operator["ports"]) == (DNS, [{"port": 8090}])
