@@ -125,10 +125,19 @@ class TestProgress:
         assert self._status(report(0, at=5), failed=frozenset({0})).progress.rate_per_second is None
 
     def test_the_rate_of_work_that_is_over_is_that_of_all_of_it(self) -> None:
-        reports = [report(shard, at=5, done=12, resumed=2) for shard in range(8)]
+        reports = [report(shard, at=50, done=12, resumed=2) for shard in range(8)]
         made = plans(new_run(), observe(at=60, prepare=PREPARE_DONE, work=work_over(), reports=reports))
         assert made.status.progress.rate_per_second == 80 / 50
         assert made.status.progress.estimated_remaining_seconds == round((100 - 96) / 1.6)
+
+    def test_time_in_which_nobody_worked_does_not_count(self) -> None:
+        before = [report(shard, at=10, done=20) for shard in (0, 1)]
+        after = [
+            report(shard, at=40, done=20).model_copy(update={"attempt_started": T0 + timedelta(seconds=30)})
+            for shard in (2, 3)
+        ]
+        made = plans(new_run(), observe(at=60, prepare=PREPARE_DONE, work=work_over(), reports=[*before, *after]))
+        assert made.status.progress.rate_per_second == 80 / 20
 
     def test_work_of_which_nobody_knows_the_time_has_no_rate(self) -> None:
         view = JobView(state=JobState.COMPLETE, completions=8, completed=frozenset(range(8)))

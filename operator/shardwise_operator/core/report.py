@@ -171,10 +171,22 @@ def _rate(run: Run, reports: Mapping[int, ProgressReport], observed: Observed) -
         if work.started is None or work.ended is None or work.ended <= work.started:
             return None
         items = sum(max(0, report.items.all - report.resumed) for report in reports.values())
-        return items / (work.ended - work.started).total_seconds() or None
+        # A run that was paused, or waited for quota, worked less long than from its first start to its end.
+        return items / (_working_seconds(reports) or (work.ended - work.started).total_seconds()) or None
     over = work.completed | work.failed
     total = sum(speed(report) for shard, report in reports.items() if shard not in over)
     return total if total and math.isfinite(total) else None
+
+
+def _working_seconds(reports: Mapping[int, ProgressReport]) -> float:
+    """Return for how long any shard was at work, as its last attempt tells."""
+    seconds, until = 0.0, None
+    for start, end in sorted((report.attempt_started, report.time) for report in reports.values()):
+        begin = start if until is None else max(start, until)
+        if end > begin:
+            seconds += (end - begin).total_seconds()
+            until = end
+    return seconds
 
 
 def _conditions(run: Run, status: RunStatus, observed: Observed) -> None:
