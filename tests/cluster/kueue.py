@@ -151,6 +151,5 @@ def _fit_pod(pod: Document) -> None:
 
 
 def configured(text: str, changes: Document) -> str:
-    """Return Kueue's configuration with other top-level settings, None removes one."""
-    configuration = yaml.safe_load(text) | changes
-    return json.dumps({name: value for name, value in configuration.items() if value is not None})
+    """Return Kueue's configuration with other top-level settings."""
+    return json.dumps(yaml.safe_load(text) | changes)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.beside import BESIDE, Beside, is_beside
 from tests.e2e.image_fixtures import built_images, images
 from tests.e2e.installed import Installed, installed
 from tests.support import helm
@@ -25,7 +27,7 @@ __all__ = ["built_images", "images"]
 _HOW_TO_GET = "Run the tests as root on Debian by `make test-e2e`, or set KUBECONFIG, for example to `make kind-up`'s."
 
 
-_LAST = ("queues", "after_runs", "loses_node", "breaks_cluster")
+_LAST = ("queues", "beside", "after_runs", "loses_node", "breaks_cluster")
 """Markers of tests that come behind all others, in this order, whatever their files are called."""
 
 
@@ -36,6 +38,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _place(item: pytest.Item) -> int:
     return max((_LAST.index(marker.name) + 1 for marker in item.iter_markers() if marker.name in _LAST), default=0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Ask a test that was begun long ago how it ended."""
+    if not is_beside(pyfuncitem):
+        return None
+    pyfuncitem.config.stash[BESIDE].result(pyfuncitem)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
@@ -88,15 +99,23 @@ def own_cluster(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def shardwise(cluster: Cluster, images: dict[str, str]) -> Iterator[Installed]:
+def shardwise(cluster: Cluster, images: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Installed]:
     """The operator with a MongoDB and a KATO server, installed by Helm."""
     with installed(cluster=cluster, images=images, helm=str(helm.find())) as this:
+        long = [item for item in request.session.items if is_beside(item) and cluster.own]
+        beside = Beside(long, corner=partial(_corner, cluster, this, name="beside"))
+        request.config.stash[BESIDE] = beside
         yield this
+        beside.stop()
 
 
 @pytest.fixture
-def workspace(own_cluster: Cluster, shardwise: Installed) -> Iterator[Workspace]:
+def workspace(own_cluster: Cluster, shardwise: Installed, request: pytest.FixtureRequest) -> Iterator[Workspace | None]:
     """A namespace for runs, with a volume that holds the example corpus."""
+    if is_beside(request.node):
+        # It has one already.
+        yield None
+        return
     with _corner(own_cluster, shardwise, name="runs") as this:
         yield this
 

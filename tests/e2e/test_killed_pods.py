@@ -23,6 +23,7 @@ CURRENT_WITHIN_SECONDS = 60.0
 """Ten on a machine at rest, most of it the Lease of who was killed; here pods may come up late, and report later."""
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("transport", ["Direct", "Rest"])
 def test_a_worker_deleted_every_three_seconds_changes_nothing(workspace: Workspace, transport: str) -> None:
     run = workspace.submit(f"chaos-{transport.lower()}", samples=SAMPLES, transport=transport, retry={"perShard": 20})

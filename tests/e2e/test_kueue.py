@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -21,7 +21,17 @@ from tests.e2e.conftest import manage
 from tests.e2e.installed import Installed
 from tests.support.expected import digest_of
 from tests.support.kube import Cluster, eventually
-from tests.support.queues import HIGH, LOW, PRIORITY, QUEUE, Queue, Queued, cluster_objects, flavor_object
+from tests.support.queues import (
+    HIGH,
+    LOW,
+    PRIORITY,
+    QUEUE,
+    Queue,
+    Queued,
+    cluster_objects,
+    flavor_object,
+    reader_of_runs,
+)
 from tests.support.trainings import alone
 from tests.support.workspace import DATA, workspace
 
@@ -290,16 +300,23 @@ def test_in_a_queue(begun: Begun, name: str) -> None:
     begun.futures[name].result()
 
 
-def configure(cluster: Cluster, **changes: Any) -> None:
-    """Give Kueue another configuration and start it anew."""
-    corner = Cluster(kubeconfig=cluster.kubeconfig, own=cluster.own, namespace=kueue_cluster.NAMESPACE)
-    found = corner.get("configmap", kueue_cluster.CONFIGURATION)["data"][kueue_cluster.CONFIGURATION_KEY]
-    data = {kueue_cluster.CONFIGURATION_KEY: kueue_cluster.configured(found, changes)}
-    corner.kubectl(
-        "patch", "configmap", kueue_cluster.CONFIGURATION, "--type=merge", f"--patch={json.dumps({'data': data})}"
-    )
-    corner.kubectl("rollout", "restart", f"deployment/{kueue_cluster.DEPLOYMENT}")
-    corner.kubectl("rollout", "status", f"deployment/{kueue_cluster.DEPLOYMENT}", "--timeout=90s")
+@contextmanager
+def configured(cluster: Cluster, **changes: Any) -> Iterator[None]:
+    """Have Kueue run with another configuration meanwhile."""
+    kueue = Cluster(kubeconfig=cluster.kubeconfig, own=cluster.own, namespace=kueue_cluster.NAMESPACE)
+
+    def restart(text: str) -> None:
+        patch = json.dumps({"data": {kueue_cluster.CONFIGURATION_KEY: text}})
+        kueue.kubectl("patch", "configmap", kueue_cluster.CONFIGURATION, "--type=merge", f"--patch={patch}")
+        kueue.kubectl("rollout", "restart", f"deployment/{kueue_cluster.DEPLOYMENT}")
+        kueue.kubectl("rollout", "status", f"deployment/{kueue_cluster.DEPLOYMENT}", "--timeout=90s")
+
+    before = kueue.get("configmap", kueue_cluster.CONFIGURATION)["data"][kueue_cluster.CONFIGURATION_KEY]
+    try:
+        restart(kueue_cluster.configured(before, changes))
+        yield
+    finally:
+        restart(before)
 
 
 def test_a_kueue_that_takes_jobs_without_a_queue_is_not_fought(
@@ -310,13 +327,35 @@ def test_a_kueue_that_takes_jobs_without_a_queue_is_not_fought(
     with ExitStack() as stack:
         queue = corner(stack, "manage-all")
         selector = {"matchLabels": {"kubernetes.io/metadata.name": queue.name}}
-        stack.callback(configure, cluster, manageJobsWithoutQueueName=None, managedJobsNamespaceSelector=None)
-        configure(cluster, manageJobsWithoutQueueName=True, managedJobsNamespaceSelector=selector)
+        # One that also gives up on pods that don't come.
+        patience = {"timeout": "15s", "requeuingStrategy": {"backoffLimitCount": 1, "backoffBaseSeconds": 5}}
+        changes = {"manageJobsWithoutQueueName": True, "managedJobsNamespaceSelector": selector}
+        stack.enter_context(configured(cluster, waitForPodsReady=patience, **changes))
         run = queue.run(queue.kato("all", labels={}))
+        nowhere = queue.training("nowhere", ranks=2, difflogic=SMALL, nodeSelector={"no": "such"})
+        never = queue.run(nowhere)
         run.waits(QUEUE)
         run.is_quiet()
+        never.waits("deactivated")
+        never.is_quiet()
+        never.delete()
         run.run.cluster.kubectl("label", "trun", "all", f"{QUEUE}=q")
         assert run.complete() == digest(100)
+
+
+def test_a_kueue_that_takes_runs_for_its_own_lets_their_jobs_alone(
+    begun: Begun, cluster: Cluster, corner: Callable[[ExitStack, str], Queue]
+) -> None:
+    for future in begun.futures.values():
+        future.exception()
+    with ExitStack() as stack:
+        queue = corner(stack, "external")
+        cluster.apply(*reader_of_runs(kueue_cluster.DEPLOYMENT, namespace=kueue_cluster.NAMESPACE))
+        kinds = {"frameworks": ["batch/job"], "externalFrameworks": ["TrainingRun.v1alpha1.shardwise.dev"]}
+        stack.enter_context(configured(cluster, integrations=kinds))
+        run = queue.run(queue.kato("mine"))
+        assert run.complete() == digest(100)
+        assert not queue.workloads("mine")
 
 
 def test_a_kueue_that_is_away_is_waited_for(

@@ -20,13 +20,14 @@ def working(status: RunStatus) -> bool:
     return 0 < status.items.done < SAMPLES
 
 
+@pytest.mark.beside
 def test_a_run_suspended_half_way_goes_on_where_it_was(workspace: Workspace) -> None:
     # One shard after the other: whenever it is paused, most of it is still to do.
     run = workspace.submit("paused", samples=SAMPLES, sharding={"shards": 4, "parallelism": 1})
     run.until(working, what="half-way")
 
     run.patch({"suspend": True})
-    paused = run.until(lambda status: status.phase is Phase.SUSPENDED, seconds=30, what="suspended")
+    paused = run.until(lambda status: status.phase is Phase.SUSPENDED, what="suspended")
     eventually(lambda: not _running(run.pods()), seconds=120, what="its workers have left")
     done = run.status.items.done
     run.patch({"suspend": False})
@@ -93,6 +94,7 @@ def test_a_finished_run_goes_at_the_end_of_its_time_to_live_with_all_it_made(wor
     eventually(lambda: _left(workspace, "swept") == [], seconds=60, what="the run and its children are gone")
 
 
+@pytest.mark.beside
 def test_a_failing_shard_is_retried_and_the_run_names_what_failed(workspace: Workspace) -> None:
     manifest = workspace.manifest("broken", retry={"perShard": 0})
     manifest["spec"]["engine"]["kato"]["store"] = {"uri": "mongodb://nobody.invalid:27017"}

@@ -39,6 +39,7 @@ def beyond(status: RunStatus, *, step: int) -> bool:
     return step_of(status) > step
 
 
+@pytest.mark.beside
 def test_ranks_lost_three_times_on_two_nodes_change_nothing(workspace: Workspace) -> None:
     run = train(workspace, "life", shards=4, difflogic=LONG)
 
@@ -64,18 +65,19 @@ def test_ranks_lost_three_times_on_two_nodes_change_nothing(workspace: Workspace
     assert {"parameters.npz", "circuit.txt", "circuit.png", "loss.png", "automaton.gif", "checkpoint.npz"} <= made
 
 
+@pytest.mark.beside
 def test_a_training_goes_on_after_a_pause_and_with_another_number_of_ranks(workspace: Workspace) -> None:
     run = train(workspace, "elastic", shards=2, difflogic=LONG)
     run.until(partial(beyond, step=0), what="it trains")
 
     run.patch({"suspend": True})
-    run.until(lambda status: status.phase is Phase.SUSPENDED, seconds=30, what="suspended")
+    run.until(lambda status: status.phase is Phase.SUSPENDED, what="suspended")
     eventually(lambda: not _at_work(run), seconds=60, what="its ranks have left")
     paused = run.status
     run.patch({"suspend": False})
     run.until(partial(beyond, step=step_of(paused)), what="it goes on")
     run.patch({"sharding": {"shards": 3}})
-    run.until(lambda _: len(_at_work(run)) == 3, seconds=120, what="three ranks work")
+    run.until(lambda _: len(_at_work(run)) == 3, what="three ranks work")
     status = run.complete(seconds=1200)
 
     assert status.result is not None
@@ -103,6 +105,7 @@ def test_a_rank_that_finds_no_place_is_named(workspace: Workspace) -> None:
     eventually(lambda: not _at_work(run), seconds=60, what="the ranks that came have left")
 
 
+@pytest.mark.beside
 def test_a_sweep_ends_with_the_first_seed_that_makes_no_error(workspace: Workspace) -> None:
     # Of these only seed 1 gets there.
     difflogic = {"preset": "GameOfLife", "steps": 3000, "sweep": {"seeds": [3, 1, 6]}}

@@ -36,6 +36,27 @@ def cluster_objects() -> tuple[dict[str, Any], ...]:
     return (flavor_object(ANY), *priorities)
 
 
+def reader_of_runs(account: str, *, namespace: str) -> tuple[dict[str, Any], ...]:
+    """Return what lets a service account see all runs, as whoever takes care of them must."""
+    group = "rbac.authorization.k8s.io"
+    metadata = {"name": "shardwise-test-reader-of-runs"}
+    rule = {
+        "apiGroups": ["shardwise.dev"],
+        "resources": ["trainingruns", "ingestruns"],
+        "verbs": ["get", "list", "watch"],
+    }
+    return (
+        {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": metadata, "rules": [rule]},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": metadata["name"]},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+        },
+    )
+
+
 def flavor_object(name: str, *, labels: dict[str, str] | None = None) -> dict[str, Any]:
     """Return a flavor, of nodes with these labels."""
     spec = {"spec": {"nodeLabels": labels}} if labels else {}
