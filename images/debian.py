@@ -62,7 +62,9 @@ def base_archive() -> Path:
     (storage_folder() / "tmp").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=storage_folder() / "tmp", prefix="base-") as folder:
         root = Path(folder) / "root"
-        follow("debootstrap", "--variant=minbase", f"--include={_INCLUDED}", _SUITE, root, *_mirror())
+        follow(
+            "debootstrap", "--force-check-gpg", "--variant=minbase", f"--include={_INCLUDED}", _SUITE, root, *_mirror()
+        )
         run("sh", "-euc", _CLEAN, "sh", root)
         unfinished = archive.with_suffix(".part")
         run("tar", "--create", "--sort=name", "--numeric-owner", f"--directory={root}", f"--file={unfinished}", ".")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from images import archive as image_archive
 from images.build import Built, alone, build
 from images.builders import choose
 from images.machine import certificates, index_settings
@@ -19,7 +20,6 @@ from images.sources import NAMES, REPOSITORY, image
 
 from shardwise_jobs.engines.ingest.embed.onnx_model import read_card
 from tests.e2e.image_fixtures import for_tests
-from tests.support import image_archive
 from tests.support.kube import Cluster, eventually
 from tests.support.minilm import model_folder
 
