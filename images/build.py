@@ -25,6 +25,11 @@ class Built:
     ref: str
     archive: Path
 
+    @property
+    def sbom(self) -> Path:
+        """Its list of contents, beside the archive."""
+        return self.archive.with_suffix(".cdx.json")
+
 
 def base_image(builder: Builder, given: str | None = None) -> str:
     """Return the base: the argument's, else the environment's (BASE_IMAGE), else the builder's own."""
@@ -71,8 +76,10 @@ def _build(builder: Builder, edited: Image, *, base: str, environment: Mapping[s
         ref = one.ref(base=base)
         if builder.has(ref):
             say(f"{ref}: unchanged")
-            return Built(ref=ref, archive=builder.archive(ref))
+            return _described(Built(ref=ref, archive=builder.archive(ref)), base=base)
         say(f"{ref}: building")
+        if base != debian.base_name() and "@sha256:" not in base:
+            say(f"  {base} is named without its digest: the image's tag can't tell one such base from the next")
         version = {"VERSION": one.version} if one.version else {}
         started = time.monotonic()
         builder.build(
@@ -84,9 +91,21 @@ def _build(builder: Builder, edited: Image, *, base: str, environment: Mapping[s
                 secrets=_secrets(secrets, base=base, environment=environment),
             )
         )
-    built = Built(ref=ref, archive=builder.archive(ref))
+    built = _described(Built(ref=ref, archive=builder.archive(ref)), base=base)
     builder.forget(one.repository, but=ref)
     say(f"  {time.monotonic() - started:6.1f} s  in all; archive of {built.archive.stat().st_size / 1e6:.0f} MB")
+    return built
+
+
+def _described(built: Built, *, base: str) -> Built:
+    """Write the image's list of contents, if it is not there yet."""
+    if not built.sbom.exists():
+        # Its libraries are for this alone.
+        from .sbom import sbom
+
+        unfinished = built.archive.with_suffix(".part")
+        unfinished.write_text(sbom(built.archive, ref=built.ref, base=base))
+        unfinished.rename(built.sbom)
     return built
 
 

@@ -187,9 +187,10 @@ def _storage_words(driver: str) -> list[str]:
 
 
 def _remove_archives(repository: str, *, but: str) -> None:
-    kept = archive_path(but)
-    for old in archives_folder().glob(f"{archive_path(repository).stem}@*.tar"):
-        if old != kept:
+    kept = archive_path(but).stem
+    # With each archive, what lies beside it.
+    for old in archives_folder().glob(f"{archive_path(repository).stem}@*"):
+        if not old.name.startswith(f"{kept}."):
             old.unlink()
 
 

@@ -31,8 +31,8 @@ find usr/share/doc -type d -empty -delete
 
 
 def ensure(programs: Mapping[str, str]) -> None:
-    """Install the packages (values) of the programs (keys) that are missing; raise where that can't be done."""
-    missing = [package for program, package in programs.items() if shutil.which(program) is None]
+    """Install the packages (values, blanks between) of the programs (keys) that are missing; raise where it can't."""
+    missing = [name for program, names in programs.items() if shutil.which(program) is None for name in names.split()]
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -54,7 +54,7 @@ def base_archive() -> Path:
     archive = archives_folder() / f"base-{base_name().rpartition(':')[2]}.tar"
     if archive.exists():
         return archive
-    ensure({"debootstrap": "debootstrap"})
+    ensure({"debootstrap": "debootstrap debian-archive-keyring"})
     if os.geteuid() != 0:
         raise ImageError("a base image is root's to make: start it as root, or start a Docker engine")
     say(f"making the base image from Debian's packages: {_INCLUDED.replace(',', ', ')}")
@@ -62,7 +62,9 @@ def base_archive() -> Path:
     (storage_folder() / "tmp").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=storage_folder() / "tmp", prefix="base-") as folder:
         root = Path(folder) / "root"
-        follow("debootstrap", "--variant=minbase", f"--include={_INCLUDED}", _SUITE, root, *_mirror())
+        follow(
+            "debootstrap", "--force-check-gpg", "--variant=minbase", f"--include={_INCLUDED}", _SUITE, root, *_mirror()
+        )
         run("sh", "-euc", _CLEAN, "sh", root)
         unfinished = archive.with_suffix(".part")
         run("tar", "--create", "--sort=name", "--numeric-owner", f"--directory={root}", f"--file={unfinished}", ".")

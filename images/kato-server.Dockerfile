@@ -4,26 +4,29 @@
 ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS tools
+COPY requirements.lock images/pins.py /
 # How the machine reaches its package index comes as two secrets, which are in no layer; without them the defaults hold.
 RUN --mount=type=secret,id=settings --mount=type=secret,id=certificates \
     if [ -f /run/secrets/settings ]; then . /run/secrets/settings; fi \
     && python3 -m venv /tools \
-    && /tools/bin/pip install --quiet --no-cache-dir --disable-pip-version-check "uv>=0.5" "setuptools>=77"
+    && python3 /pins.py /requirements.lock only uv setuptools > /tools.txt \
+    && /tools/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes --requirement /tools.txt
 
 FROM tools AS requirements
 ARG EXTRAS="kato"
-COPY pyproject.toml images/requirements.py /
-RUN python3 /requirements.py /pyproject.toml ${EXTRAS} > /requirements.txt
-
-# Made anew only when the list of requirements changes, whatever else does.
-FROM tools AS dependencies
-# Narrower versions than pyproject.toml's, for whoever needs them: "pymongo<4.16".
+# Other versions than the lock's, for whoever needs them: "pymongo<4.16". Their hashes are not checked.
 ARG CONSTRAINTS=""
-COPY --from=requirements /requirements.txt /
+COPY pyproject.toml images/requirements.py /
+RUN python3 /pins.py /requirements.lock with "${CONSTRAINTS}" > /constraints.txt \
+    && python3 /requirements.py /pyproject.toml ${EXTRAS} > /requirements.txt
+
+# Made anew only when the list of requirements or the lock changes, whatever else does. By the lock's hashes, uv takes
+# nothing else than what was locked.
+FROM tools AS dependencies
+COPY --from=requirements /requirements.txt /constraints.txt /
 RUN --mount=type=secret,id=settings --mount=type=secret,id=certificates --mount=type=cache,target=/var/cache/uv \
     if [ -f /run/secrets/settings ]; then . /run/secrets/settings; fi \
     && export UV_CACHE_DIR=/var/cache/uv PYC_INVALIDATION_MODE=UNCHECKED_HASH \
-    && echo "${CONSTRAINTS}" > /constraints.txt \
     && python3 -m venv --without-pip /opt/shardwise \
     && /tools/bin/uv pip install --python /opt/shardwise/bin/python --link-mode copy --compile-bytecode \
          --requirement /requirements.txt --constraint /constraints.txt \

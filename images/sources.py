@@ -58,7 +58,14 @@ class Image:
         return replace(self, dockerfile=folder / _DOCKERFILE, context=context)
 
 
-_COMMON = ("pyproject.toml", "LICENSE", "images/requirements.py", "crds/shardwise_api")
+_COMMON = (
+    "pyproject.toml",
+    "requirements.lock",
+    "LICENSE",
+    "images/pins.py",
+    "images/requirements.py",
+    "crds/shardwise_api",
+)
 _PACKAGES = {
     "operator": ("operator/shardwise_operator",),
     "worker": ("jobs/shardwise_jobs",),

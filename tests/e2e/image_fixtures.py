@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +15,7 @@ from images.build import Built, alone, build
 from images.errors import ImageError
 from images.load import load
 from images.settings import archives_folder
-from images.sources import NAMES, REPOSITORY, Image, image
+from images.sources import NAMES, Image, image
 
 from tests.support import mongo_image, mongo_server, postgres_image
 from tests.support.kube import Cluster
@@ -60,10 +59,8 @@ def images(cluster: Cluster, request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 def for_tests(name: str) -> Image:
-    """Describe an image with the versions that the other tests are held to, since the test servers hold for it too.
+    """Describe an image in a repository of the tests' own.
 
-    Its repository is the tests' own: what a person has built stays as it is, and nobody takes the one for the other.
+    What a person has built stays as it is, and nobody takes the one for the other.
     """
-    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    (constraint,) = (text for text in extras["dev"] if text.startswith("pymongo"))
-    return replace(image(name), repository=f"shardwise.test/{name}", arguments={"CONSTRAINTS": constraint})
+    return replace(image(name), repository=f"shardwise.test/{name}")

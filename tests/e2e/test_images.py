@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from images import archive as image_archive
 from images.build import Built, alone, build
 from images.builders import choose
 from images.machine import certificates, index_settings
+from images.pins import normalized, pins
+from images.sbom import sbom
 from images.sources import NAMES, REPOSITORY, image
 
 from shardwise_jobs.engines.ingest.embed.onnx_model import read_card
 from tests.e2e.image_fixtures import for_tests
-from tests.support import image_archive
 from tests.support.kube import Cluster, eventually
 from tests.support.minilm import model_folder
 
@@ -170,6 +172,21 @@ def test_an_image_keeps_nothing_of_the_machine_that_built_it(built_images: dict[
     assert files.get("etc/hostname", b"").decode().strip() in ("", "localhost", "debian")
     assert files.get("etc/resolv.conf", b"") == b""
     assert f'"{host}"' not in json.dumps(image_archive.configuration(archive))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_holds_no_package_of_python_that_was_not_locked(built_images: dict[str, Built], name: str) -> None:
+    built = built_images[name]
+    locked = pins((REPOSITORY / "requirements.lock").read_text())
+
+    listed = json.loads(sbom(built.archive, ref=built.ref, base="any"))["components"]
+
+    ours = [
+        entry for entry in listed if entry["bom-ref"].startswith("/opt/shardwise/") and entry["name"] != "shardwise"
+    ]
+    past = [e["purl"] for e in ours if f"=={e['version']} " not in locked.get(normalized(e["name"]), "")]
+    assert len(ours) > 20
+    assert past == []
 
 
 def test_settings_that_a_build_was_given_are_used_by_it_and_gone_after_it(tmp_path: Path) -> None:
