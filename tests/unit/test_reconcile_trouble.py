@@ -42,7 +42,7 @@ class TestRefusals:
             await world.pass_time(5)
             assert world.said(ConditionType.PODS_READY)[:2] == ("False", reason)
             assert words in world.said(ConditionType.PODS_READY)[2]
-            assert world.told().count("Hindered") == 1
+            assert world.told().count("PodsNotStarting") == 1
             world.api.refusals.clear()
             await world.pass_time(LONGEST_BACKOFF_SECONDS + 2)
             assert world.api.body("Job", "words-prepare") is not None
@@ -133,7 +133,7 @@ class TestStuckPods:
                 world.jobs.wait(pod, reason=reason, message='Back-off pulling image "nowhere/worker:9"')
                 await world.pass_time()
                 assert world.said(ConditionType.PODS_READY)[:2] == ("False", "ImagePullBackOff")
-            assert world.told().count("Hindered") == 1
+            assert world.told().count("PodsNotStarting") == 1
             world.jobs.start(pod)
             await world.pass_time()
             assert world.said(ConditionType.PODS_READY)[:2] == ("True", "AllRunning")

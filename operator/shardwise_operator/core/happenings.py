@@ -24,14 +24,14 @@ class Happened(StrEnum):
     SUSPENDED = "Suspended"
     RESUMED = "Resumed"
     SHARD_FAILED = "ShardFailed"
-    HINDERED = "Hindered"
+    PODS_NOT_STARTING = "PodsNotStarting"
     STALLED = "Stalled"
     FINALIZING = "Finalizing"
     COMPLETED = "Completed"
     FAILED = "Failed"
 
 
-_WARNINGS = frozenset({Happened.REJECTED, Happened.SHARD_FAILED, Happened.HINDERED, Happened.STALLED, Happened.FAILED})
+_WARNINGS = frozenset({Happened.REJECTED, Happened.SHARD_FAILED, Happened.PODS_NOT_STARTING, Happened.STALLED, Happened.FAILED})
 _ROUTINE = frozenset({"AllRunning", "WaitingForPods", "WaitingForRanks", "Suspended", "Finished"})
 """Reasons of PodsReady that need nobody; any other says what keeps workers from starting."""
 
@@ -121,7 +121,7 @@ def _hindrance(before: RunStatus, after: RunStatus) -> Iterator[Happening]:
         return
     # By its reason alone: messages count seconds and pods.
     if was is None or was.reason != now.reason:
-        yield _on(now, Happened.HINDERED, _told(now))
+        yield _on(now, Happened.PODS_NOT_STARTING, _told(now))
 
 
 def _stall(before: RunStatus, after: RunStatus) -> Iterator[Happening]:
