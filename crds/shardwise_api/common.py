@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from .base import ApiModel, Rule
+from .uris import SECRET_OPTION, WHOLE_SECRET_OPTION
 
 MAX_SHARDS = 10_000
 OPERATOR = "shardwise.dev/operator"
@@ -24,7 +25,7 @@ def exactly_one(*fields: str) -> Rule:
 
 _HIDDEN_IN_URI = (
     "(?is)^https?://[^/?#]*:[^/?#]*@|^(mongodb|postgres)[^:/]*://[^@]*:.*@|"
-    "[?&][^=&]*(password|passwd|secret|token|%)[^=&]*=|AWS_SESSION_TOKEN"
+    f"[?&]([^=&]*({SECRET_OPTION}|%)[^=&]*|{WHOLE_SECRET_OPTION})=|AWS_SESSION_TOKEN"
 )
 """A password before the host, of a store also where a character that should be percent-encoded hides it; or an option.
 

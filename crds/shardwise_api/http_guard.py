@@ -74,6 +74,11 @@ class HttpLimits:
         """Of all bodies together that are being read or worked on."""
         return 4 * self.body_bytes
 
+    @property
+    def body_bytes_per_peer(self) -> int:
+        """Of them, those of one address: others always have room for a body."""
+        return 3 * self.body_bytes
+
     def answers_to(self, header: str | None, *, loopback: bool) -> bool:
         """Say whether a request with this `Host` is meant for this server.
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from .base import ApiModel, Rule
 from .common import SecretKeyRef, exactly_one, no_password
+from .uris import BY_VARIABLE
 
 
 class SourceFormat(StrEnum):
@@ -98,8 +99,7 @@ class Tmd(ApiModel):
         ),
         replace(
             no_password("url"),
-            message="a password does not belong in a manifest, and no Secret is read for this server: have a proxy "
-            "in front of it add what it asks for",
+            message=f"a password or key {BY_VARIABLE}",
         ),
     )
 

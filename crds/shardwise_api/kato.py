@@ -86,7 +86,9 @@ class KatoStore(ApiModel):
 class KatoServer(ApiModel):
     """The KATO server of transport Rest, and how to talk to it."""
 
-    url: str = Field(pattern=r"^https?://[^/\s]+.*$", description="Base URL, as `http://127.0.0.1:8000`.")
+    url: str = Field(
+        pattern=r"^https?://[^/\s]+.*$", description="Base URL, as `http://127.0.0.1:8000`. No password here."
+    )
     node0_batch_size: int = Field(
         default=200,
         ge=1,

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import API_VERSION, explain, uris, yaml_text
 from . import overrides as overriding
-from .file_fields import file_fields, file_problems
+from .file_fields import file_fields, file_problems, secret_problems
 from .rules import Problem, join
 from .runs import KINDS, Run
 
@@ -93,7 +93,7 @@ def _validate(document: dict[str, Any]) -> tuple[Run | None, list[Problem]]:
     problems.extend(_metadata_problems(document.get("metadata")))
     if run is not None:
         # Not yet the schemes: a cluster may know others than this machine.
-        problems.extend(file_problems(run))
+        problems.extend([*file_problems(run), *secret_problems(run)])
     return run, problems
 
 

@@ -11,11 +11,17 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import quote, unquote, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes
 
 SCHEMES = frozenset({"file", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf"})
 """What may be opened unless an administrator allows more."""
 SCHEMES_VARIABLE = "SHARDWISE_URI_SCHEMES"
+CREDENTIALS_VARIABLE = "SHARDWISE_URL_CREDENTIALS"
+"""Holds what http(s) servers ask for, as URLs with white space between: https://user:password@host, https://host/?token=…"""
+BY_VARIABLE = (
+    f"does not belong in a manifest: put the server's URL with it into the variable {CREDENTIALS_VARIABLE}, as "
+    "https://user:password@host or https://host/?token=…; in a cluster from a Secret, by spec.worker.env or envFrom"
+)
 _FILES = ("file", "sqlite")
 _HIDDEN = "***"
 _NUL = "has a NUL character, which no name can have"
@@ -26,6 +32,13 @@ _LOCALHOST = "//localhost/"
 _HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^:,\[\]]*)(?::[0-9]*)?"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
 _AMBIGUOUS = re.compile(r"@|%(?![0-9A-Fa-f]{2})")
+SECRET_OPTION = "pass(word|wd|phrase)|secret|token|credentials?|signature|(api|access|account|secret)[-_.]?key"  # noqa: S105
+"""How the name of a URI's option ends that holds a secret for certain, as a pattern that RE2 reads too."""
+WHOLE_SECRET_OPTION = "sig|pwd|auth(orization)?"  # noqa: S105
+"""Names of such options as a whole."""
+_REFUSED_OPTION = re.compile(f".*({SECRET_OPTION})|{WHOLE_SECRET_OPTION}", re.IGNORECASE | re.DOTALL)
+_SIGNED_OPTION = re.compile(r"x-(amz|goog)-.*|sig|signature|(aws|google)access(keyid|id)", re.IGNORECASE)
+"""What a presigned URL consists of. It opens one file until it expires, and no Secret could hold one for each input."""
 _SECRET_KEY = re.compile(r"pass|secret|token|credential|signature|^sig$|key$|^code$|^auth", re.IGNORECASE)
 
 
@@ -151,6 +164,23 @@ def problem_of(uri: str, *, schemes: Iterable[str] | None = None) -> str | None:
     return None
 
 
+def secret_problem_of(uri: str, *, signed: bool = False) -> str | None:
+    """Return why a URI with an http(s) part must not stand in a manifest: it holds a secret. None when none is seen.
+
+    `signed`: signatures of presigned URLs are accepted. The problem names no part of the secret.
+    """
+    for part in parts_of(uri):
+        if scheme_of(part) not in ("http", "https"):
+            continue
+        before, _, query = part.partition("#")[0].partition("?")
+        if _has_password(before):
+            return f"a password {BY_VARIABLE}"
+        for name, _ in parse_qsl(query, keep_blank_values=True, errors="replace"):
+            if _REFUSED_OPTION.fullmatch(name) and not (signed and _SIGNED_OPTION.fullmatch(name)):
+                return f"the value of option {name} {BY_VARIABLE}"
+    return None
+
+
 def hosts_of(uri: str) -> str:
     """Return host and port of a database's URI, several with commas between, as they are written.
 
@@ -216,7 +246,11 @@ def _userinfo(part: str) -> str | None:
 
 def _has_password(part: str) -> bool:
     userinfo = _userinfo(part)
-    return userinfo is not None and ":" in userinfo
+    if userinfo is None or ":" not in unquote(userinfo):
+        return False
+    authority, _, _ = _cut(part.partition("://")[2], "/?#")
+    # With a port that is one, a web server's path may hold an @, as of a package's version.
+    return "@" in authority or not (scheme_of(part) in ("http", "https") and _HOSTS.fullmatch(authority))
 
 
 def _cut(text: str, marks: str) -> tuple[str, str, str]:

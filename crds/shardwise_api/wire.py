@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from .base import ApiModel
 from .bounds import Count, Finite, Int32, PlainDocument, count
-from .uris import SCHEMES_VARIABLE
+from .uris import CREDENTIALS_VARIABLE, SCHEMES_VARIABLE
 
 MAX_TERMINATION_MESSAGE_BYTES = 4096
 """The kubelet cuts a termination message there."""
@@ -65,6 +65,8 @@ class Environment(StrEnum):
     """A store's URI when the manifest names a Secret for it."""
     URI_SCHEMES = SCHEMES_VARIABLE
     """Schemes of inputs and outputs beside the usual ones, with commas between: the administrator's to say."""
+    URL_CREDENTIALS = CREDENTIALS_VARIABLE
+    """What http(s) servers of inputs, a KATO server or a language model ask for: see `uris.CREDENTIALS_VARIABLE`."""
     RENDEZVOUS = "SHARDWISE_RENDEZVOUS"
     """Where ranks meet: tcp://host:port of rank 0, or the file:// URI of a file in which it says where it is."""
     TERMINATION_LOG = "SHARDWISE_TERMINATION_LOG"

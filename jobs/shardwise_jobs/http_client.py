@@ -8,6 +8,7 @@ from typing import Any
 
 from shardwise_api.proxies import BadProxy, adapt_environment, proxy_for
 
+from .credentials import credentials_for
 from .errors import BadConfiguration
 
 _HUB = "https://huggingface.co"
@@ -17,7 +18,7 @@ def client_options(url: str) -> dict[str, Any]:
     """Return the arguments of an `httpx` client for one server.
 
     Raises:
-        BadConfiguration: a variable names a proxy that can't be used.
+        BadConfiguration: a variable names a proxy that can't be used, or the credentials' variable can't be read.
     """
     import httpx
 
@@ -25,10 +26,15 @@ def client_options(url: str) -> dict[str, Any]:
         proxy = proxy_for(url)
     except BadProxy as error:
         raise BadConfiguration(str(error)) from error
+    user, options = credentials_for(url)
+    asked_for: dict[str, Any] = {"params": options} if options else {}
+    if user is not None:
+        asked_for["auth"] = user
     # Only https has certificates to check, and to read those of the system takes longer than many a call.
     secure = url.startswith("https:") or (proxy or "").startswith("https:")
     # The client's own reading of the variables fails on what others understand; SSL_CERT_FILE still counts.
-    return {"proxy": proxy, "trust_env": False, "verify": httpx.create_ssl_context() if secure else False}
+    verify = httpx.create_ssl_context() if secure else False
+    return {"proxy": proxy, "trust_env": False, "verify": verify, **asked_for}
 
 
 def adapt_to_hub(name: str = "") -> None:

@@ -19,6 +19,7 @@ from shardwise_api.proxies import BadProxy, proxy_for
 from shardwise_api.uris import allowed_schemes, parts_of, problem_of, redacted, scheme_of
 
 from .backoff import retrying
+from .credentials import with_credentials
 from .errors import BadConfiguration, Unavailable, WorkError
 from .http_client import adapt_to_hub
 from .secrets import remember
@@ -101,6 +102,7 @@ def _place_of(uri: str) -> tuple[Any, str]:
     remember(uri)
     if (problem := problem_of(uri, schemes=allowed_schemes())) is not None:
         raise ValueError(problem)
+    uri = "::".join(map(with_credentials, parts_of(uri)))
     if len(parts_of(uri)) > 1:
         place, path = library().core.url_to_fs(uri)
         return place, path

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any, TextIO
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 from shardwise_api.uris import secrets_of
 from shardwise_api.wire import Environment
@@ -54,6 +54,10 @@ def known(environment: Mapping[str, str] = os.environ) -> set[str]:
     for name, value in environment.items():
         if name == Environment.STORE_URI:
             found |= {value, *secrets_of(value)} if secrets_of(value) else set()
+        elif name == Environment.URL_CREDENTIALS:
+            for url in value.split():
+                options = parse_qsl(urlsplit(url).query)
+                found |= secrets_of(url) | {text for _, option in options for text in (option, quote_plus(option))}
         elif _URI.match(value):
             found |= secrets_of(value)
         elif _SECRET_NAME.search(name):

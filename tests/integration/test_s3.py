@@ -209,7 +209,10 @@ def test_parquet_on_an_endpoint_that_is_not_there_may_come_back(
 
 
 def test_a_web_server_that_is_not_there_may_come_back(pods: Pods, closed_port: int) -> None:
-    files_of(pods)["uris"] = [f"http://user:secret@127.0.0.1:{closed_port}/x.jsonl?signature=hidden"]
+    files_of(pods)["uris"] = [f"http://127.0.0.1:{closed_port}/x.jsonl?signature=hidden"]
+    pods.environment = {
+        **pods.environment, "SHARDWISE_URL_CREDENTIALS": f"http://user:secret@127.0.0.1:{closed_port}",
+    }  # fmt: skip
     refused(pods, URIS, f"127.0.0.1:{closed_port}/x.jsonl", "can't be reached", code=ExitCode.FAILED)
 
 

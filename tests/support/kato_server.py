@@ -15,6 +15,8 @@ from .listening import Listening, listening
 
 _OWN_VARIABLES = (
     "KATO_BATCH_SIZE",
+    "KATO_MAX_SESSIONS",
+    "KATO_SESSION_MEMORY_MIB",
     "KATO_PREDICTION_SECONDS",
     "CONNECTION_POOL_SIZE",
     "REQUEST_TIMEOUT",

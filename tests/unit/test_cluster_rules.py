@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
+from shardwise_api.runs import TrainingRun
+from shardwise_api.status import ConditionType, RunStatus
 from shardwise_operator.children.pod import reserved_environment
 from shardwise_operator.core.cluster_rules import cluster_problems
+from shardwise_operator.core.conditions import set_condition
 from tests.support import manifests
 from tests.support.fake_cluster import ON_A_CLUSTER
 
@@ -83,3 +88,18 @@ def test_reserved_is_all_that_a_worker_reads_of_the_operator() -> None:
 def test_a_variable_that_is_there_twice_is_named() -> None:
     (problem,) = problems(*ON_A_CLUSTER, "worker.env=[{name: A, value: x}, {name: A, value: y}]")
     assert problem == "spec.worker.env[1].name: A is there twice"
+
+
+def test_a_secret_in_a_uri_is_refused_before_a_run_is_accepted_and_not_later() -> None:
+    run = manifests.parse(manifests.changed(manifests.REST))
+    assert isinstance(run, TrainingRun)
+    assert run.spec.engine.kato is not None
+    assert run.spec.engine.kato.server is not None
+    run.spec.engine.kato.server.url = "http://u:secret@kato:8000"
+    (problem,) = cluster_problems(run, reserved=reserved_environment())
+    assert problem.startswith("spec.engine.kato.server.url: a password does not belong in a manifest")
+
+    run.status = RunStatus()
+    assert cluster_problems(run, reserved=reserved_environment()) == [problem]
+    set_condition(run.status, ConditionType.ACCEPTED, value=True, reason="Valid", now=datetime.now(UTC))
+    assert cluster_problems(run, reserved=reserved_environment()) == []

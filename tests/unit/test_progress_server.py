@@ -163,6 +163,57 @@ class TestLimits:
         status, _, headers = Place().send(report())
         assert (status, headers["Retry-After"]) == (503, "1")
 
+    def test_one_source_of_slow_bodies_does_not_keep_others_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(progress_server, "MAX_AT_ONCE", 4)
+
+        async def never() -> AsyncIterator[bytes]:
+            yield b"{"
+            await asyncio.Event().wait()
+
+        async def story(place: Place, port: int) -> int:
+            before = place.leads_for
+            slow = [asyncio.create_task(post(port, never, source="127.0.0.2")) for _ in range(4)]
+            async with asyncio.timeout(10):
+                while place.leads_for > before - len(slow):
+                    await asyncio.sleep(0.005)
+            status, _, _ = await post(port, report())
+            for each in slow:
+                each.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
+            return status
+
+        assert serve(Place(), story) == 204
+
+    @pytest.mark.parametrize("leads", [True, False])
+    def test_one_source_has_a_share_of_the_places_and_others_find_theirs(
+        self, monkeypatch: pytest.MonkeyPatch, leads: bool
+    ) -> None:
+        monkeypatch.setattr(progress_server, "MAX_AT_ONCE", 8)
+
+        async def story() -> None:
+            async with AsyncExitStack() as stack:
+                leader, place = Place(), Place(leads=leads)
+                place.leader, place.port = "127.0.0.1", await stack.enter_async_context(leader.serving())
+                port = await stack.enter_async_context(place.serving())
+                asked = (place if leads else leader).world
+                asked.hold()
+                greedy = [
+                    asyncio.create_task(post(port, report(), bearer=token(salt=n), source="127.0.0.2"))
+                    for n in range(8)
+                ]
+                async with asyncio.timeout(10):
+                    while sum(each.done() for each in greedy) < 6 or len(asked.asked) < 2:
+                        await asyncio.sleep(0.005)
+                    assert {each.result()[0] for each in greedy if each.done()} == {503}
+                    honest = asyncio.create_task(post(port, report(), bearer=token(salt=9)))
+                    while len(asked.asked) < 3:
+                        await asyncio.sleep(0.005)
+                    asked.released.set()
+                    assert (await honest)[0] == 204
+                    assert sorted(status for status, _, _ in await asyncio.gather(*greedy)) == [204] * 2 + [503] * 6
+
+        asyncio.run(story())
+
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 10_000, b'{"run": "run-1"}'])
     def test_what_is_no_report_is_refused_unasked(self, body: bytes) -> None:
         place = Place()

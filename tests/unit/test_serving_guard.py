@@ -38,9 +38,16 @@ def told(story: Callable[[httpx.AsyncClient, App], Awaitable[None]], *, loopback
         async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://test") as http:
             await story(http, app)
         # Nothing is held that has ended.
-        assert (guard._at_work, guard._held_bytes) == (0, 0)
+        assert (guard._at_work, guard._held_bytes, guard._held_of_peer) == (0, 0, {})
 
     asyncio.run(run())
+
+
+def at(address: str, http: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Return a client of the same guard at another address."""
+    transport = http._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(transport.app, client=(address, 1)), base_url="http://test")
 
 
 async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
@@ -81,10 +88,19 @@ def test_a_body_that_does_not_come_is_not_waited_for() -> None:
 
 def test_bodies_have_a_size_together() -> None:
     async def story(http: httpx.AsyncClient, app: App) -> None:
-        held = [asyncio.create_task(http.post("/held", content=b"x" * 10)) for _ in range(4)]
-        while len(app.bodies) < 4:
+        held = [asyncio.create_task(http.post("/held", content=b"x" * 10)) for _ in range(3)]
+        while len(app.bodies) < 3:
             await asyncio.sleep(0)
+        # One address leaves room for a body of another's.
         assert (await http.post("/", content=b"x" * 10)).status_code == 503
+        async with at("10.0.0.2", http) as other:
+            assert (await other.post("/", content=b"x" * 10)).status_code == 200
+            held.append(asyncio.create_task(other.post("/held", content=b"x" * 10)))
+            while len(app.bodies) < 5:
+                await asyncio.sleep(0)
+            assert (await other.post("/", content=b"x")).status_code == 503
+            app.release.set()
+            await asyncio.gather(*held)
         app.release.set()
         assert {(await each).status_code for each in held} == {200}
         assert (await http.post("/", content=b"x" * 10)).status_code == 200

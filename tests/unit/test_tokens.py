@@ -220,11 +220,18 @@ class World(Api):
         self.asked: list[Body] = []
         self.status: Body = good()
         self.error: ApiError | None = None
+        self.released = asyncio.Event()
+        self.released.set()
         self._reviewer = Reviewer(self, clock=lambda: self.clock, wall_clock=lambda: _NOW)
+
+    def hold(self) -> None:
+        """Answer nothing until `released` is set."""
+        self.released.clear()
 
     async def create(self, path: str, body: Body) -> Body:
         assert path == "/apis/authentication.k8s.io/v1/tokenreviews"
         self.asked.append(body)
+        await self.released.wait()
         if self.error is not None:
             raise self.error
         return {**body, "status": self.status}

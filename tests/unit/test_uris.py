@@ -17,7 +17,7 @@ from shardwise_jobs.engines.ingest.stores import open as row_stores
 from shardwise_jobs.engines.kato.stores import open as pattern_stores
 from shardwise_jobs.errors import BadConfiguration
 from shardwise_jobs.files import OutputFolder, local_path, open_input
-from tests.support.manifests import INGEST, KATO, complaints, parse
+from tests.support.manifests import INGEST, KATO, REST, complaints, parse
 
 ODD_NAMES = [
     "exp#1",
@@ -213,6 +213,7 @@ def test_what_is_no_secret_is_shown(uri: str, shown: str) -> None:
         (KATO, "engine.kato.store.uri", f"mongodb://u:a@{SECRET}@h/"),
         (KATO, "output.uri", f"s3://KEY:{SECRET}@bucket/x"),
         (KATO, "engine.kato.dataset.files.uris", f"[https://h/x, 's3://KEY:{SECRET}@bucket/x']"),
+        (INGEST, "store.uri", f"postgresql://h/db?api_key={SECRET}"),
     ],
 )
 def test_a_password_in_a_manifest_is_refused_with_its_field(text: str, field: str, uri: str) -> None:
@@ -220,3 +221,71 @@ def test_a_password_in_a_manifest_is_refused_with_its_field(text: str, field: st
     assert line.startswith(f"spec.{field}")
     assert "a password does not belong in a manifest" in line
     assert SECRET not in line
+
+
+WEB_FIELDS = [
+    (KATO, "output.uri", "{}", ""),
+    (KATO, "engine.kato.dataset.files.uris", "['{}']", "[0]"),
+    (INGEST, "source.files.uris", "[a.jsonl, '{}']", "[1]"),
+    (REST, "engine.kato.server.url", "{}", ""),
+    (INGEST, "tmd", "{{backend: ollama, model: m, url: '{}'}}", ".url"),
+]
+HIDING = [
+    f"https://u:{SECRET}@h/x",
+    f"http://u:a/{SECRET}@h/x",
+    f"https://h/x?a=1&token={SECRET}",
+    f"https://h/x?api_key={SECRET}",
+    f"https://h/x?Access%54oken={SECRET}",
+    f"https://h/x?authorization={SECRET}",
+]
+SIGNED = [
+    f"https://b.s3.amazonaws.com/x?X-Amz-Credential=a%2Fb&X-Amz-Security-Token=t&X-Amz-Signature={SECRET}",
+    f"https://a.blob.core.windows.net/c/x?sv=2025&sr=b&sig={SECRET}",
+    f"https://storage.googleapis.com/b/x?GoogleAccessId=a&Expires=1&Signature={SECRET}",
+]
+CHAINED = "zip://a.jsonl::"
+
+
+def _web_complaints(field: tuple[str, str, str, str], uri: str) -> list[str]:
+    text, name, form, _ = field
+    return complaints(text, f"{name}={form.format(uri)}")
+
+
+@pytest.mark.parametrize("uri", [*HIDING, *(f"{CHAINED}{uri}" for uri in HIDING)])
+@pytest.mark.parametrize("field", WEB_FIELDS, ids=lambda field: field[1])
+def test_no_field_that_names_a_web_server_holds_a_secret(field: tuple[str, str, str, str], uri: str) -> None:
+    (line,) = _web_complaints(field, uri)
+    assert line.startswith(f"spec.{field[1]}{field[3]}: ")
+    assert SECRET not in line
+    if uri.startswith("http"):
+        assert "does not belong in a manifest" in line
+        assert "SHARDWISE_URL_CREDENTIALS" in line
+        assert "spec.worker.env or envFrom" in line
+
+
+@pytest.mark.parametrize("uri", SIGNED)
+@pytest.mark.parametrize("field", WEB_FIELDS, ids=lambda field: field[1])
+def test_a_presigned_url_is_an_input_and_nothing_else(field: tuple[str, str, str, str], uri: str) -> None:
+    if field[1].endswith("files.uris"):
+        text, name, form, _ = field
+        parse(text, f"{name}={form.format(uri)}")
+        parse(text, f"{name}={form.format(CHAINED + uri)}")
+        (line,) = _web_complaints(field, f"{uri}&token=x")
+        assert "option token does not belong" in line
+    else:
+        (line,) = _web_complaints(field, uri)
+        assert "does not belong in a manifest" in line
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://user@h/x",
+        "https://h:8443/package@1.0/x",
+        "https://h/a:b@c",
+        "https://h/x?page=1&tokenizer=t&author=a",
+        "s3://b/x?token=1",
+    ],
+)
+def test_what_holds_no_secret_is_a_source(uri: str) -> None:
+    parse(KATO, f"engine.kato.dataset.files.uris=['{uri}']")

@@ -7,6 +7,7 @@ else. See `shardwise_api.http_guard` for what is common to all our services.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection
 from contextlib import nullcontext
 from http import HTTPStatus
@@ -50,6 +51,7 @@ class Guard:
         self._always = always
         self._at_work = 0
         self._held_bytes = 0
+        self._held_of_peer = Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -58,7 +60,7 @@ class Guard:
             return
         connection = self._connections.find(scope.get("client"))
         with nullcontext() if connection is None else connection.request():
-            body = bytearray()
+            body, peer = bytearray(), _peer(scope)
             try:
                 self._check_host(scope)
                 await self._read(scope, receive, body)
@@ -71,6 +73,7 @@ class Guard:
                 return
             finally:
                 self._held_bytes -= len(body)
+                self._held_of_peer -= Counter({peer: len(body)})
 
     async def _work(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         if scope["path"] not in self._always and self._at_work >= self._limits.requests:
@@ -102,6 +105,7 @@ class Guard:
             )
 
     async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
+        peer = _peer(scope)
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if length.isdigit() and int(length[:20]) > self._limits.body_bytes:
             raise self._too_long()
@@ -114,9 +118,11 @@ class Guard:
                     piece = message.get("body", b"")
                     body += piece
                     self._held_bytes += len(piece)
+                    self._held_of_peer[peer] += len(piece)
                     if len(body) > self._limits.body_bytes:
                         raise self._too_long()
-                    if self._held_bytes > self._limits.body_bytes_in_all:
+                    full = self._held_bytes > self._limits.body_bytes_in_all
+                    if full or self._held_of_peer[peer] > self._limits.body_bytes_per_peer:
                         raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "Service Unavailable")
                     if not message.get("more_body", False):
                         return
@@ -127,6 +133,11 @@ class Guard:
     def _too_long(self) -> _Refused:
         why = f"The body is longer than {self._limits.body_bytes} bytes; send less at once"
         return _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
+
+
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return "" if client is None else str(client[0])
 
 
 async def _refuse(refusal: _Refused, send: Send) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from shardwise_api.file_fields import file_fields
+from shardwise_api.file_fields import file_fields, server_fields
 from shardwise_api.rules import Problem
 from shardwise_api.runs import IngestRun, Run, suite_of
 
@@ -60,14 +60,11 @@ def _paths(run: Run) -> Iterator[tuple[str, str, PurePosixPath]]:
 
 
 def _urls(run: Run) -> Iterator[tuple[str, str]]:
+    yield from server_fields(run)
     if isinstance(run, IngestRun):
-        if run.spec.tmd.url is not None:
-            yield "spec.tmd.url", run.spec.tmd.url
         if (run.spec.store.uri or "").startswith("postgres"):
             yield "spec.store.uri", run.spec.store.uri or ""
         return
     kato = run.spec.engine.kato
-    if kato is not None and kato.server is not None:
-        yield "spec.engine.kato.server.url", kato.server.url
     if kato is not None and kato.store is not None and (kato.store.uri or "").startswith("mongodb"):
         yield "spec.engine.kato.store.uri", kato.store.uri or ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from shardwise_api.file_fields import file_fields, file_problems
+from shardwise_api.file_fields import file_fields, file_problems, secret_problems
 from shardwise_api.runs import Run
+from shardwise_api.status import ConditionType
 from shardwise_api.uris import allowed_schemes
 
 OWN_PREFIX = "shardwise.dev/"
@@ -24,6 +25,9 @@ def cluster_problems(run: Run, *, reserved: Collection[str]) -> list[str]:
         )
     unusable = file_problems(run, schemes=allowed_schemes())
     problems += map(str, unusable)
+    if run.status is None or not run.status.is_true(ConditionType.ACCEPTED):
+        # One that an older operator has accepted works already, and would lose what it has done.
+        problems += map(str, secret_problems(run))
     for field in [] if unusable else file_fields(run):
         if (path := field.path()) is not None and not path.is_absolute():
             problems.append(

@@ -13,7 +13,9 @@ import logging
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -35,6 +37,11 @@ MAX_URI_CHARACTERS = 2048
 READ_SECONDS = 5.0
 FORWARD_SECONDS = 3.0
 MAX_AT_ONCE = 128
+"""Reports that have come and are being answered; one that still comes holds its connection and nothing else."""
+SOURCE_SHARE = 4
+"""One address may have this part of them: behind a node's address there may be many pods, and never all of them."""
+RELAY_SHARE = 2
+"""What one address hands on for others may have this part, and each of those its own: their names can be made up."""
 REPORTS_PER_POD = Rate(per_second=1, burst=5)
 """A worker reports at most every two seconds, and once more at its end."""
 FORWARDED = "X-Shardwise-Forwarded"
@@ -85,6 +92,7 @@ class ProgressServer:
         self._counted, self._clock, self._now = counted, clock, now
         self._reports = TokenBuckets(REPORTS_PER_POD)
         self._at_once = 0
+        self._held = Counter[str]()
         self._session: aiohttp.ClientSession | None = None
 
     def application(self) -> web.Application:
@@ -102,15 +110,27 @@ class ProgressServer:
             self._session = None
 
     async def _handle(self, request: web.Request) -> web.Response:
-        if self._at_once >= MAX_AT_ONCE:
-            return self._refused(_Refusal(503, "too many reports at once", retry_after=1))
-        self._at_once += 1
         try:
             return await self._answer(request)
         except _Refusal as refusal:
             return self._refused(refusal)
+
+    @contextmanager
+    def _place(self, request: web.Request) -> Iterator[None]:
+        """Hold one of the places while a report is answered."""
+        peer, handed_on = request.remote or "", request.headers.get(FORWARDED)
+        shares = {peer: SOURCE_SHARE}
+        if handed_on is not None:
+            shares = {f"{peer} for {handed_on[:MAX_ADDRESS]}": SOURCE_SHARE, f"{peer} for all": RELAY_SHARE}
+        if self._at_once >= MAX_AT_ONCE or any(self._held[who] >= MAX_AT_ONCE // part for who, part in shares.items()):
+            raise _Refusal(503, "too many reports at once", retry_after=1)
+        self._at_once += 1
+        self._held.update(shares.keys())
+        try:
+            yield
         finally:
             self._at_once -= 1
+            self._held -= Counter(shares.keys())
 
     async def _answer(self, request: web.Request) -> web.Response:
         token = _token(request)
@@ -131,7 +151,8 @@ class ProgressServer:
         report = usable(_parse(await _body(request)), now=self._now())
         if (report.run, report.shard) != (pod.run_uid, pod.shard):
             raise _Refusal(403, "the report is not of this pod's run and shard")
-        await self._prove(request, token, claimed=claimed, pod=pod)
+        with self._place(request):
+            await self._prove(request, token, claimed=claimed, pod=pod)
         if wait := self._reports.take(claimed, now=self._clock()):
             raise _Refusal(429, "too many reports", retry_after=wait)
         # Leading may have ended while the API server was asked.
@@ -160,10 +181,16 @@ class ProgressServer:
         if FORWARDED in request.headers or address is None or self._session is None:
             raise _Refusal(503, "not leading, and no leader is known", retry_after=2)
         body = await _body(request)
+        with self._place(request):
+            return await self._handed_on(request, body, address=address, session=self._session)
+
+    async def _handed_on(
+        self, request: web.Request, body: bytes, *, address: str, session: aiohttp.ClientSession
+    ) -> web.Response:
         headers = {"Authorization": request.headers["Authorization"], FORWARDED: request.remote or ""}
         try:
             url = URL.build(scheme="http", host=str(ipaddress.ip_address(address)), port=self._port, path=PATH)
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 status, text = answer.status, await answer.content.read(MAX_BODY_BYTES)
                 kept = {name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:

@@ -39,6 +39,8 @@ def test_settings_are_real_and_shown_with_their_effective_values(tmp_path: Path)
         "REQUEST_TIMEOUT": "300",
         "SESSION_TTL": "60",
         "SESSION_AUTO_EXTEND": "false",
+        "KATO_MAX_SESSIONS": "7",
+        "KATO_SESSION_MEMORY_MIB": "8",
         "KATO_PREDICTION_SECONDS": "3",
         "SERVICE_NAME": "my-kato",
         "LOG_LEVEL": "debug",
@@ -51,6 +53,8 @@ def test_settings_are_real_and_shown_with_their_effective_values(tmp_path: Path)
             "REQUEST_TIMEOUT": 300,
             "SESSION_TTL": 60,
             "SESSION_AUTO_EXTEND": False,
+            "KATO_MAX_SESSIONS": 7,
+            "KATO_SESSION_MEMORY_MIB": 8,
             "KATO_PREDICTION_SECONDS": 3,
             "SERVICE_NAME": "my-kato",
             "LOG_LEVEL": "DEBUG",
@@ -77,6 +81,8 @@ def test_defaults_are_shown_too(wire: Wire) -> None:
         "REQUEST_TIMEOUT": 120,
         "SESSION_TTL": 3600,
         "SESSION_AUTO_EXTEND": True,
+        "KATO_MAX_SESSIONS": 10_000,
+        "KATO_SESSION_MEMORY_MIB": 256,
         "KATO_PREDICTION_SECONDS": 10,
         "SERVICE_NAME": "kato",
         "LOG_LEVEL": "INFO",
@@ -387,3 +393,42 @@ def test_a_signal_ends_the_server_gracefully(tmp_path: Path, number: signal.Sign
         assert under_way.result().startswith("PTRN|")
         assert server.process.wait(timeout=30) == 0
         assert "Traceback" not in server.log()
+
+
+def test_sessions_are_bounded_in_number_and_those_in_use_stay(tmp_path: Path) -> None:
+    with own_server(f"sqlite:///{tmp_path}/patterns.db", KATO_MAX_SESSIONS="3") as (_, wire):
+        sessions = [wire.session() for _ in range(3)]
+        refused = wire.http.post("/sessions", json={"node_id": "n"})
+        assert refused.status_code == 503
+        assert "KATO_MAX_SESSIONS" in refused.json()["detail"]
+        assert int(refused.headers["Retry-After"]) > 0
+        assert all(wire.http.get(f"/sessions/{each}/stm").status_code == 200 for each in sessions)
+        assert wire.http.delete(f"/sessions/{sessions[0]}").status_code == 200
+        wire.session()
+
+
+def test_sessions_are_bounded_in_what_they_hold_and_who_is_refused_has_changed_nothing(tmp_path: Path) -> None:
+    def observe(session: str, position: int) -> httpx.Response:
+        body = {"strings": ["a"], "metadata": {"note": f"{position}" + "x" * 50_000}}
+        return wire.http.post(f"/sessions/{session}/observe", json=body)
+
+    with own_server(f"sqlite:///{tmp_path}/patterns.db", KATO_SESSION_MEMORY_MIB="1") as (_, wire):
+        sessions = [wire.session(process_predictions=False) for _ in range(6)]
+        # Each would hold 200 kB, which a session may, and all together more than a MiB.
+        answers = [observe(session, position) for session in sessions for position in range(4)]
+        refused = next(answer for answer in answers if answer.status_code != 200)
+        assert refused.status_code == 503
+        assert "KATO_SESSION_MEMORY_MIB" in refused.json()["detail"]
+        assert int(refused.headers["Retry-After"]) > 0
+        held = [wire.send("GET", f"/sessions/{session}/stm")["length"] for session in sessions]
+        assert sum(held) == sum(answer.status_code == 200 for answer in answers)
+
+        for session in sessions[:2]:
+            wire.send("POST", f"/sessions/{session}/clear-stm")
+        # A quarter of all is too much for one, whenever it is sent.
+        alone = [observe(sessions[0], position) for position in range(6)]
+        assert alone[0].status_code == 200
+        assert 413 in {answer.status_code for answer in alone}
+        assert wire.http.post("/sessions", json={"node_id": "n", "metadata": {"k": "x" * 300_000}}).status_code == 413
+        wire.send("POST", f"/sessions/{sessions[0]}/learn")
+        assert wire.send("GET", f"/sessions/{sessions[0]}/stm")["length"] == 0

@@ -52,7 +52,8 @@ def serve(host: str, port: int, uri: str) -> None:
     """Serve the KATO protocol over a pattern store, until SIGTERM or Ctrl-C.
 
     Settings come from the environment: KATO_BATCH_SIZE, CONNECTION_POOL_SIZE, REQUEST_TIMEOUT, SESSION_TTL,
-    SESSION_AUTO_EXTEND, SERVICE_NAME, LOG_LEVEL, KATO_EXTENSIONS; GET /status shows what is in force.
+    SESSION_AUTO_EXTEND, KATO_MAX_SESSIONS, KATO_SESSION_MEMORY_MIB, KATO_PREDICTION_SECONDS, SERVICE_NAME, LOG_LEVEL,
+    KATO_EXTENSIONS; GET /status shows what is in force.
     """
     from .server.run import serve as serve_until_told
     from .server.settings import Settings

@@ -16,7 +16,10 @@ from shardwise_jobs.serving.wire import install_refusals
 
 from .predictions import TooCostly
 from .service import EmptyStm
-from .sessions import SessionNotFound, TooManySessions
+from .sessions import NoRoom, SessionNotFound, TooLarge
+
+_RETRY_SECONDS = 10
+"""Sessions are looked through that often, and some may be over then."""
 
 Model = TypeVar("Model", bound=BaseModel)
 log = logging.getLogger(__name__)
@@ -35,12 +38,13 @@ def install(app: FastAPI) -> None:
     async def empty_stm(request: Request, error: EmptyStm) -> Response:
         return JSONResponse({"detail": "Cannot learn from empty STM"}, status_code=400)
 
-    @app.exception_handler(TooManySessions)
-    async def too_many_sessions(request: Request, error: TooManySessions) -> Response:
-        return JSONResponse({"detail": f"Cannot create a session: {error}"}, status_code=503)
+    @app.exception_handler(NoRoom)
+    async def no_room(request: Request, error: NoRoom) -> Response:
+        return JSONResponse({"detail": str(error)}, status_code=503, headers={"Retry-After": str(_RETRY_SECONDS)})
 
     @app.exception_handler(TooCostly)
-    async def too_costly(request: Request, error: TooCostly) -> Response:
+    @app.exception_handler(TooLarge)
+    async def too_costly(request: Request, error: TooCostly | TooLarge) -> Response:
         # Of the client's making: another try would take as long.
         return JSONResponse({"detail": str(error)}, status_code=413)
 

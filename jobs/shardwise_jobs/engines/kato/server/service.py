@@ -30,7 +30,7 @@ from .models import (
 )
 from .nodes import Node, Nodes, PredictionTurns
 from .predictions import NO_PREDICTIONS
-from .sessions import Session, Sessions
+from .sessions import NoRoom, Session, Sessions, TooLarge
 from .settings import Settings
 
 VERSION = "1.0.0"
@@ -61,7 +61,12 @@ class SessionService:
     def __init__(self, *, gateway: StoreGateway, settings: Settings) -> None:
         self.settings = settings
         self.gateway = gateway
-        self.sessions = Sessions(default_ttl=settings.session_ttl, auto_extend=settings.session_auto_extend)
+        self.sessions = Sessions(
+            default_ttl=settings.session_ttl,
+            auto_extend=settings.session_auto_extend,
+            most=settings.max_sessions,
+            most_bytes=settings.session_memory_mib << 20,
+        )
         turns = PredictionTurns(seconds=settings.prediction_seconds)
         self.nodes = Nodes(
             lambda node_id: Node(node_id=node_id, service=settings.service_name, gateway=gateway, turns=turns),
@@ -155,37 +160,54 @@ class SessionService:
         observed = call.time != session.memory.time
         applied = True
         batch = call.batch()
+        memory = call.memory()
+        kept = NO_PREDICTIONS if observed else session.predictions
+        # Before anything is stored: who is refused for want of room may send the same again.
+        self.sessions.hold(session, max(session.size, session.footprint(memory=memory, predictions=kept)))
         # A guarded call that learns nothing still moves its shard's position.
         if batch or guard is not None:
             assert config.persistence is not None
             applied = node.learn(batch=batch, guard=guard, persistence=config.persistence)
             # What is stored must not be learned again, even if predicting fails.
-            session.memory = call.memory()
+            session.memory = memory
         if call.cue is not None:
-            session.predictions = node.predict(stm=call.cue, config=config, unknown=call.learned_after_cue)
-        elif observed:
-            session.predictions = NO_PREDICTIONS
-        session.memory = call.memory()
+            kept = node.predict(stm=call.cue, config=config, unknown=call.learned_after_cue)
+        try:
+            self.sessions.hold(session, session.footprint(memory=memory, predictions=kept))
+        except NoRoom as error:
+            if session.memory is memory:
+                raise TooLarge(
+                    f"what this call learned is stored, but its predictions have no room: {error}"
+                ) from error
+            raise
+        session.memory, session.predictions = memory, kept
         return applied
 
     def configure(self, session_id: str, change: SessionConfig) -> Answer:
         """Change some keys of a session's configuration."""
         with self.sessions.use(session_id) as session:
-            session.config = session.config.updated(change)
+            config = session.config.updated(change)
+            self.sessions.hold(session, session.footprint(config=config))
+            session.config = config
         return {"status": "okay", "message": "Configuration updated", "session_id": session_id}
 
     def clear_stm(self, session_id: str) -> Answer:
         """Clear the STM, what was gathered for it and the predictions made from it."""
         with self.sessions.use(session_id) as session:
-            _forget(session)
+            self._forget(session)
         return {"status": "cleared", "session_id": session_id}
 
     def clear_all(self, session_id: str) -> Answer:
         """Wipe the whole node; other sessions keep their STM."""
         with self.sessions.use(session_id) as session:
             self.nodes.get(session.node_id).clear()
-            _forget(session)
+            self._forget(session)
         return {"status": "cleared", "session_id": session_id, "scope": "all"}
+
+    def _forget(self, session: Session) -> None:
+        session.memory = Memory(time=session.memory.time)
+        session.predictions = NO_PREDICTIONS
+        self.sessions.hold(session, session.footprint())
 
     def stm(self, session_id: str) -> Answer:
         """Return the STM."""
@@ -263,11 +285,6 @@ class SessionService:
     def uptime(self) -> float:
         """Return the seconds since the start."""
         return monotonic() - self.started
-
-
-def _forget(session: Session) -> None:
-    session.memory = Memory(time=session.memory.time)
-    session.predictions = NO_PREDICTIONS
 
 
 def _work_through(

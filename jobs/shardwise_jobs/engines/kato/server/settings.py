@@ -35,6 +35,10 @@ class Settings(EnvironmentSettings):
     """Seconds an unused session lives, unless its creator says otherwise."""
     session_auto_extend: bool = Field(default=True, alias="SESSION_AUTO_EXTEND")
     """Whether using a session starts its time anew."""
+    max_sessions: int = Field(default=10_000, ge=1, le=1_000_000, alias="KATO_MAX_SESSIONS")
+    """Sessions at once; beyond them idle ones are ended, and when all are in use, who comes is answered 503."""
+    session_memory_mib: int = Field(default=256, ge=1, le=1 << 20, alias="KATO_SESSION_MEMORY_MIB")
+    """MiB that all sessions together may hold, about; a quarter of it for one session."""
     prediction_seconds: int = Field(default=PREDICTION_SECONDS, ge=1, le=300, alias="KATO_PREDICTION_SECONDS")
     """Seconds of processor time that one prediction may take."""
     service_name: str = Field(default="kato", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$", alias="SERVICE_NAME")
