@@ -18,7 +18,10 @@ from typing import IO
 
 _POLL_SECONDS = 0.5
 _NOTHING_COLLECTED = 5
-_HALVES = {"on a cluster": ("-m", "e2e", "-v", "--durations=15"), "without a cluster": ("-m", "not e2e", "-q")}
+_HALVES = {
+    "on a cluster": ("-m", "e2e", "-v", "--durations=15"),
+    "without a cluster": ("-m", "not e2e", "-q", "--durations=15"),
+}
 _ON_A_CLUSTER = "tests/e2e"
 """Where all of the first half are: to collect the others there too takes half a minute."""
 
