@@ -18,7 +18,7 @@ from shardwise_operator.shell.api import Api
 from shardwise_operator.shell.event_poster import EventPoster
 from shardwise_operator.shell.lease import Leadership
 from shardwise_operator.shell.tokens import PodIdentity, Reviewer, TokenRefused
-from shardwise_operator.shell.watchdog import Watchdog, Watched
+from shardwise_operator.shell.watch_audit import WatchAuditor, Watched
 from tests.support.kube import BUSYBOX, Cluster, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -123,7 +123,7 @@ class TestEvents:
         assert re.search(r"Normal +Accepted .* The manifest is valid", described)
 
 
-class TestWatchdog:
+class TestWatchAuditor:
     def test_an_audit_of_real_lists_finds_what_no_watch_showed(self, corner: Cluster, pod: dict[str, Any]) -> None:
         """The pod changes no more once it runs, and the watch is dead from the start."""
         corner.kubectl("wait", "--for=condition=Ready", "pod/words-0", "--timeout=60s")
@@ -139,14 +139,14 @@ class TestWatchdog:
             async with _connected(corner) as api:
                 api_of.append(api)
                 path = f"/api/v1/namespaces/{corner.namespace}/pods"
-                watchdog = Watchdog(
+                auditor = WatchAuditor(
                     api=api, watched=(Watched(kind="Pod", paths=(path,)),), seen=lambda _: {}, refresh=refresh,
-                    forget=lambda *_: None, clock=lambda: clock[0],
+                    evict=lambda *_: None, clock=lambda: clock[0],
                 )  # fmt: skip
                 for _ in range(4):
-                    assert await watchdog.audit_all()
+                    assert await auditor.audit_all()
                     clock[0] += 60
-                return watchdog.problem()
+                return auditor.problem()
 
         assert asyncio.run(asyncio.wait_for(story(), timeout=60)) == "watches miss what happens: Pod (240 s)"
         assert healed == [("Pod", "words-0")] * 3

@@ -171,11 +171,11 @@ def test_a_run_is_planned_whatever_is_seen(
     run: Run, job_bodies: list[Body], pod_bodies: list[Body], reports: list[ProgressReport]
 ) -> None:
     cache = Cache(on_change=lambda uid: None)
-    cache.see_run({"kind": run.kind, "metadata": {"uid": "1234", "namespace": "team", "resourceVersion": "1"}})
+    cache.upsert_run({"kind": run.kind, "metadata": {"uid": "1234", "namespace": "team", "resourceVersion": "1"}})
     for body in job_bodies:
-        cache.see("Job", body)
+        cache.on_watch_event("Job", body)
     for body in pod_bodies:
-        cache.see("Pod", body)
+        cache.on_watch_event("Pod", body)
     run = run.model_copy(deep=True)
     for seconds in (1, 10, 7200):
         now = datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(seconds=seconds)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shardwise_operator.shell.api import ApiError
-from shardwise_operator.shell.hands import NameTaken
+from shardwise_operator.shell.apply import NameTaken
 from shardwise_operator.shell.obstacles import PATIENCE, explain, refused, unexplained
 from tests.support.bodies import condition, ended, job, over, pod, running, seen_job, seen_pod, text, waiting
 from tests.support.fake_api import FakeApi

@@ -1,7 +1,7 @@
 """Whatever watches lose, calls break or processes die on the way: a run ends as its shards decide, each step made once.
 
-The whole operator takes part (memory, observation, plan, hands, loop), on an API server and a Job controller in memory
-and in virtual time.
+The whole operator takes part (memory, observation, plan, executor, loop), on an API server and a Job controller in
+memory and in virtual time.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ class Happened(StrEnum):
     FAILED = "Failed"
 
 
-_WARNINGS = frozenset({Happened.REJECTED, Happened.SHARD_FAILED, Happened.PODS_NOT_STARTING, Happened.STALLED, Happened.FAILED})
+_WARNINGS = frozenset(
+    {Happened.REJECTED, Happened.SHARD_FAILED, Happened.PODS_NOT_STARTING, Happened.STALLED, Happened.FAILED}
+)
 _ROUTINE = frozenset({"AllRunning", "WaitingForPods", "WaitingForRanks", "Suspended", "Finished"})
 """Reasons of PodsReady that need nobody; any other says what keeps workers from starting."""
 

@@ -1,7 +1,7 @@
 """What the watches have shown, by run: the only memory that a reconcile reads.
 
 Kept here and not in the framework's indexes, which never hear of an object that went while a watch was down; the
-watchdog compares with lists now and then and has such objects forgotten. An older event never replaces a newer one,
+auditor compares with lists now and then and evicts such objects. An older event never replaces a newer one,
 and what was deleted does not come back by an answer that was on its way: a uid is never used again.
 
 Children are kept by namespace and uid of their run: what another namespace says of a run is nobody's.
@@ -42,7 +42,7 @@ class Cache:
         self._watched: dict[str, dict[str, str]] = {}
         self._ended: dict[str, None] = {}
 
-    def see_run(self, body: Body, *, deleted: bool = False) -> None:
+    def upsert_run(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a run as a watch or an answer shows it."""
         uid = body["metadata"]["uid"]
         if deleted:
@@ -54,7 +54,7 @@ class Cache:
             self._expect(body["kind"], uid)
         self._changed((body["metadata"]["namespace"], uid))
 
-    def see_job(self, body: Body, *, deleted: bool = False) -> None:
+    def upsert_job(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a Job."""
         seen, uid = job_seen(body), body["metadata"]["uid"]
         if seen is None or self._run_of_job.get(uid, seen.run) != seen.run:
@@ -76,7 +76,7 @@ class Cache:
             self._expect("Job", uid)
             self._changed(run)
 
-    def see_pod(self, body: Body, *, deleted: bool = False) -> None:
+    def upsert_pod(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a pod."""
         seen = pod_seen(body)
         if seen is None or (seen.uid in self._ended and not deleted):
@@ -157,7 +157,7 @@ class Cache:
         """
         return self._watched.get(kind, {})
 
-    def see(self, kind: str, body: Body, *, deleted: bool = False) -> None:
+    def on_watch_event(self, kind: str, body: Body, *, deleted: bool = False) -> None:
         """Take in what a watch shows, of any kind: TrainingRun, IngestRun, Job or Pod."""
         metadata = body["metadata"]
         shown = self._watched.setdefault(kind, {})
@@ -165,14 +165,14 @@ class Cache:
             shown.pop(metadata["uid"], None)
         elif metadata["uid"] not in self._ended:
             shown[metadata["uid"]] = metadata["resourceVersion"]
-        self.take(kind, body, deleted=deleted)
+        self.upsert(kind, body, deleted=deleted)
 
-    def take(self, kind: str, body: Body, *, deleted: bool = False) -> None:
+    def upsert(self, kind: str, body: Body, *, deleted: bool = False) -> None:
         """Take in an object that an answer shows."""
-        take = {"Job": self.see_job, "Pod": self.see_pod}.get(kind, self.see_run)
-        take(body, deleted=deleted)
+        upsert = {"Job": self.upsert_job, "Pod": self.upsert_pod}.get(kind, self.upsert_run)
+        upsert(body, deleted=deleted)
 
-    def forget(self, kind: str, uid: str) -> None:
+    def evict(self, kind: str, uid: str) -> None:
         """Drop an object that is no more, though no watch said so."""
         self._watched.get(kind, {}).pop(uid, None)
         self._end(uid)

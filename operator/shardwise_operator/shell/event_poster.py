@@ -19,14 +19,14 @@ from shardwise_api.common import OPERATOR
 
 from ..core.happenings import Happening
 from .api import Api, ApiError
-from .rate import Rate, TokenBucket
+from .rate_limit import RateLimit, TokenBucket
 
 CONTROLLER = OPERATOR
 ACTION = "Reconcile"
 MAX_NOTE_BYTES = 1024
 """The API server takes no more."""
 MAX_WAITING = 500
-POSTS = Rate(per_second=5, burst=25)
+POSTS = RateLimit(per_second=5, burst=25)
 _TRIES = 3
 _RETRY_SECONDS = 5.0
 _MAX_NAME = 253

@@ -10,7 +10,7 @@ from ..core.observed import Trouble
 from ..observe.seen import JobSeen, PodSeen
 from ..observe.trouble import reason_of, trouble_in_events
 from .api import Api, ApiError
-from .hands import NameTaken
+from .apply import NameTaken
 from .paths import events_path
 
 PATIENCE = timedelta(seconds=4)

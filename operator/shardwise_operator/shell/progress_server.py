@@ -25,7 +25,7 @@ from yarl import URL
 from shardwise_api.wire import ProgressReport, Step
 
 from ..core.conditions import shortened
-from .rate import Rate, TokenBuckets
+from .rate_limit import RateLimit, TokenBuckets
 from .tokens import MAX_TOKEN_CHARACTERS, Reviewer, ReviewUnavailable, TokenRefused, read_claim
 
 PATH = "/v1/progress"
@@ -35,7 +35,7 @@ MAX_URI_CHARACTERS = 2048
 READ_SECONDS = 5.0
 FORWARD_SECONDS = 3.0
 MAX_AT_ONCE = 128
-REPORTS_PER_POD = Rate(per_second=1, burst=5)
+REPORTS_PER_POD = RateLimit(per_second=1, burst=5)
 """A worker reports at most every two seconds, and once more at its end."""
 FORWARDED = "X-Shardwise-Forwarded"
 """Holds the address that a report came from when another replica hands it on."""

@@ -1,4 +1,4 @@
-"""Does what a plan says, by few calls: children are applied once and then only told to go on, to pause or to stop."""
+"""Carries out a plan with few calls: children are applied once, and then only resumed, suspended or stopped."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class NameTaken(Exception):
     """An object that isn't the run's has the name of one of its children."""
 
 
-class Hands:
-    """Acts for one operator."""
+class ActionExecutor:
+    """Carries out actions for one operator."""
 
     def __init__(
         self, *, api: Api, cache: Cache, settings: ChildSettings, leading: Callable[[], bool] = lambda: True
@@ -45,7 +45,7 @@ class Hands:
         self._documents: dict[str, dict[str, Any]] = {}
         """What this operator has written for workers of a gang to read, by the uid of their Job."""
 
-    async def act(self, run: Run, action: Action, *, jobs: Collection[JobSeen]) -> None:
+    async def execute(self, run: Run, action: Action, *, jobs: Collection[JobSeen]) -> None:
         """Carry out one action; repeating it does nothing.
 
         Raises:
@@ -83,7 +83,7 @@ class Hands:
         version = {"resourceVersion": job.version} if if_unchanged else {}
         if await self._delete(_job_path(run, job.name), {"uid": job.uid, **version}):
             # The watch may be between two connections just now, and never tell.
-            self._cache.forget("Job", job.uid)
+            self._cache.evict("Job", job.uid)
 
     async def _ensure(self, run: Run, action: EnsureJob, own: Mapping[int, JobSeen]) -> None:
         parts = parts_of(run, action)
@@ -139,7 +139,7 @@ class Hands:
                 if error.status != _NOT_FOUND:
                     raise
                 continue
-            self._cache.see_job(body)
+            self._cache.upsert_job(body)
             seen = job_seen(body)
             # Of somebody else's the attempt to make ours will tell.
             if seen is not None and seen.run == (run.metadata.namespace, run.metadata.uid):
@@ -192,12 +192,12 @@ class Hands:
         found = await self._refuse_foreign(run, child, path)
         if child["kind"] == "Job" and found is not None and job_seen(found) is not None:
             # Made by a call whose answer was lost: what others have changed in it since is theirs.
-            self._cache.see_job(found)
+            self._cache.upsert_job(found)
             return
         self._fence()
         made = await self._api.apply(path, child)
         if child["kind"] == "Job":
-            self._cache.see_job(made)
+            self._cache.upsert_job(made)
             if not child["spec"]["suspend"]:
                 self._let_go.add(made["metadata"]["uid"])
 
@@ -232,9 +232,9 @@ class Hands:
         except ApiError as error:
             if error.status != _NOT_FOUND and "metadata.uid" not in error.message:
                 raise
-            self._cache.forget("Job", job.uid)
+            self._cache.evict("Job", job.uid)
         else:
-            self._cache.see_job(merged)
+            self._cache.upsert_job(merged)
 
     async def _delete_run(self, run: Run) -> None:
         path = object_path(kind=run.kind, namespace=run.metadata.namespace, name=run.metadata.name)
