@@ -13,7 +13,7 @@ import pytest
 
 from shardwise_cli.cluster.client import private_files
 from shardwise_operator.children.pod import TOKEN_AUDIENCE
-from shardwise_operator.core.happenings import Happened, Happening
+from shardwise_operator.core.events import EventReason, RunEvent
 from shardwise_operator.shell.api import Api
 from shardwise_operator.shell.event_poster import EventPoster
 from shardwise_operator.shell.lease import Leadership
@@ -97,9 +97,9 @@ class TestEvents:
     def test_what_happened_is_shown_with_the_object_once(self, corner: Cluster) -> None:
         corner.kubectl("create", "configmap", "words")
         about = {**corner.get("configmap", "words"), "apiVersion": "v1", "kind": "ConfigMap"}
-        told = [
-            Happening(reason=Happened.ACCEPTED, message="The manifest is valid", occasion="1"),
-            Happening(reason=Happened.FAILED, message="x" * 5000),
+        posted = [
+            RunEvent(reason=EventReason.ACCEPTED, message="The manifest is valid", occasion="1"),
+            RunEvent(reason=EventReason.FAILED, message="x" * 5000),
         ]
 
         async def story() -> int:
@@ -107,7 +107,7 @@ class TestEvents:
                 poster = EventPoster(api=api, instance="operator-0")
                 task = asyncio.create_task(poster.run())
                 # A restarted operator may tell the same again.
-                poster.post(about, *told, *told)
+                poster.post(about, *posted, *posted)
                 await poster.drained()
                 task.cancel()
                 return poster.dropped

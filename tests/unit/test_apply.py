@@ -13,12 +13,12 @@ from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 from shardwise_operator.core.actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
 from shardwise_operator.core.plan import run_document
-from shardwise_operator.observe.seen import JobSeen
+from shardwise_operator.observe.snapshots import JobSnapshot
 from shardwise_operator.shell.api import ApiError
 from shardwise_operator.shell.apply import ActionExecutor, NameTaken, NotLeading
 from shardwise_operator.shell.cache import Cache
 from tests.support import manifests
-from tests.support.bodies import job, seen_job
+from tests.support.bodies import job, snapshot_of_job
 from tests.support.fake_api import FakeApi, Refusal, unreachable
 from tests.support.fake_cluster import ON_A_CLUSTER, SETTINGS, run_body, run_path
 from tests.support.virtual_time import in_virtual_time
@@ -39,11 +39,11 @@ class Bench:
         self.run: Run = parse_manifest(manifests.changed(manifests.KATO, *ON_A_CLUSTER, *changes), name="test")
         self.run.metadata.namespace, self.run.metadata.uid = "team", body["metadata"]["uid"]
 
-    def execute(self, action: Action, *, jobs: list[JobSeen] | None = None) -> None:
+    def execute(self, action: Action, *, jobs: list[JobSnapshot] | None = None) -> None:
         known = self.cache.jobs(self.run.metadata.uid or "") if jobs is None else jobs
         in_virtual_time(self.executor.execute(self.run, action, jobs=known))
 
-    def ensure(self, *, parallelism: int = 2, jobs: list[JobSeen] | None = None) -> None:
+    def ensure(self, *, parallelism: int = 2, jobs: list[JobSnapshot] | None = None) -> None:
         document = run_document(self.run)
         self.execute(EnsureJob(step=Step.WORK, completions=8, parallelism=parallelism, document=document), jobs=jobs)
 
@@ -68,7 +68,7 @@ class Ranks(Bench):
         self.run.metadata.namespace = "team"
         self.run.metadata.uid = self.api.of("TrainingRun")[0]["metadata"]["uid"]
 
-    def ensure(self, *, ranks: int = 3, parallelism: int = 0, jobs: list[JobSeen] | None = None) -> None:
+    def ensure(self, *, ranks: int = 3, parallelism: int = 0, jobs: list[JobSnapshot] | None = None) -> None:
         self.run.spec.sharding.shards = ranks
         document = run_document(self.run)
         self.execute(EnsureJob(step=Step.WORK, completions=ranks, parallelism=ranks, document=document), jobs=jobs)
@@ -138,9 +138,9 @@ def test_what_has_ended_or_goes_is_left_alone() -> None:
         job(metadata={"deletionTimestamp": "2026-01-01T12:00:00Z"}),
         job(status={"conditions": [{"type": "Complete", "status": "True"}]}),
     ):
-        bench.ensure(parallelism=7, jobs=[seen_job(body)])
-        bench.execute(StopJob(step=Step.WORK), jobs=[seen_job(body)])
-        bench.execute(SuspendJob(step=Step.WORK), jobs=[seen_job(body)])
+        bench.ensure(parallelism=7, jobs=[snapshot_of_job(body)])
+        bench.execute(StopJob(step=Step.WORK), jobs=[snapshot_of_job(body)])
+        bench.execute(SuspendJob(step=Step.WORK), jobs=[snapshot_of_job(body)])
     assert len(bench.api.calls) == made
 
 
@@ -209,7 +209,7 @@ class TestRanks:
         bench.ensure(ranks=3)
         before = bench.writes()
         body = job(status={"conditions": [{"type": "Complete", "status": "True"}]})
-        bench.ensure(ranks=4, jobs=[seen_job(body)])
+        bench.ensure(ranks=4, jobs=[snapshot_of_job(body)])
         assert bench.writes() == before
 
 
@@ -303,7 +303,7 @@ def test_of_two_jobs_of_a_step_the_newest_is_meant() -> None:
     bench = Bench()
     bench.ensure()
     (new,) = bench.cache.jobs(bench.run.metadata.uid or "")
-    bench.ensure(parallelism=6, jobs=[seen_job(job(uid="old")), new])
+    bench.ensure(parallelism=6, jobs=[snapshot_of_job(job(uid="old")), new])
     assert bench.job()["spec"]["parallelism"] == 6
 
 
@@ -311,7 +311,7 @@ def test_who_does_not_lead_does_nothing() -> None:
     bench = Bench(leading=lambda: False)
     for action in (DeleteRun(), SuspendJob(step=Step.WORK)):
         with pytest.raises(NotLeading):
-            bench.execute(action, jobs=[seen_job(job())])
+            bench.execute(action, jobs=[snapshot_of_job(job())])
     with pytest.raises(NotLeading):
         bench.ensure(jobs=[])
     assert bench.writes() == []

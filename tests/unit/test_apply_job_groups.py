@@ -10,7 +10,7 @@ from shardwise_api.manifest import parse_manifest
 from shardwise_api.wire import PrepareResult, Step
 from shardwise_operator.core.actions import Action, EnsureJob, StopJob, SuspendJob
 from shardwise_operator.core.plan import run_document
-from shardwise_operator.observe.seen import JobSeen
+from shardwise_operator.observe.snapshots import JobSnapshot
 from shardwise_operator.shell.apply import ActionExecutor, NameTaken
 from shardwise_operator.shell.cache import Cache
 from tests.support import manifests
@@ -42,14 +42,14 @@ class Bench:
             step=Step.WORK, completions=9, parallelism=5, document=run_document(self.run, prepared=prepared)
         )
 
-    def execute(self, action: Action, *, jobs: list[JobSeen] | None = None) -> None:
+    def execute(self, action: Action, *, jobs: list[JobSnapshot] | None = None) -> None:
         known = self.cache.jobs(self.run.metadata.uid or "") if jobs is None else jobs
         in_virtual_time(self.executor.execute(self.run, action, jobs=known))
 
-    def ensure(self, *, jobs: list[JobSeen] | None = None) -> None:
+    def ensure(self, *, jobs: list[JobSnapshot] | None = None) -> None:
         self.execute(self.ensured, jobs=jobs)
 
-    def known(self) -> list[JobSeen]:
+    def known(self) -> list[JobSnapshot]:
         return self.cache.jobs(self.run.metadata.uid or "")
 
     def status(self, name: str, status: dict[str, object]) -> None:

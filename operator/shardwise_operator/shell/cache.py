@@ -16,7 +16,7 @@ from typing import Any
 from shardwise_api.wire import ProgressReport, Step
 
 from ..observe.run import final_report
-from ..observe.seen import JobSeen, PodSeen, RunKey, job_seen, pod_seen
+from ..observe.snapshots import JobSnapshot, PodSnapshot, RunKey, job_snapshot, pod_snapshot
 
 Body = Mapping[str, Any]
 REMEMBERED_ENDS = 10_000
@@ -25,8 +25,8 @@ REMEMBERED_ENDS = 10_000
 
 @dataclass(slots=True)
 class _Children:
-    jobs: dict[str, JobSeen] = field(default_factory=dict)
-    pods: dict[str, PodSeen] = field(default_factory=dict)
+    jobs: dict[str, JobSnapshot] = field(default_factory=dict)
+    pods: dict[str, PodSnapshot] = field(default_factory=dict)
     reports: dict[int, ProgressReport] = field(default_factory=dict)
 
 
@@ -56,7 +56,7 @@ class Cache:
 
     def upsert_job(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a Job."""
-        seen, uid = job_seen(body), body["metadata"]["uid"]
+        seen, uid = job_snapshot(body), body["metadata"]["uid"]
         if seen is None or self._run_of_job.get(uid, seen.run) != seen.run:
             # No more as it was made: known as it was, nobody would mend it.
             self._drop_job(uid)
@@ -78,7 +78,7 @@ class Cache:
 
     def upsert_pod(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a pod."""
-        seen = pod_seen(body)
+        seen = pod_snapshot(body)
         if seen is None or (seen.uid in self._ended and not deleted):
             return
         run = seen.run
@@ -116,16 +116,16 @@ class Cache:
         """Return the uids of all runs."""
         return list(self._runs)
 
-    def jobs(self, run: str) -> list[JobSeen]:
+    def jobs(self, run: str) -> list[JobSnapshot]:
         """Return a run's Jobs."""
         return list(self._known(run).jobs.values())
 
-    def pods(self, run: str) -> list[PodSeen]:
+    def pods(self, run: str) -> list[PodSnapshot]:
         """Return the pods of a run's Jobs."""
         children = self._known(run)
         return [pod for pod in children.pods.values() if pod.job_uid in children.jobs]
 
-    def leftovers(self, run: str, *, step: Step) -> list[PodSeen]:
+    def leftovers(self, run: str, *, step: Step) -> list[PodSnapshot]:
         """Return pods of a step that have not ended though their Job is gone, as they say by their labels."""
         children = self._known(run)
         return [
@@ -141,7 +141,7 @@ class Cache:
         """Return a run's newest report of each shard."""
         return self._known(run).reports
 
-    def pod(self, uid: str) -> tuple[str, PodSeen] | None:
+    def pod(self, uid: str) -> tuple[str, PodSnapshot] | None:
         """Return a pod of a run's Job, with the uid of the run."""
         key = self._run_of_pod.get(uid)
         if key is None or self._key(key[1]) != key:

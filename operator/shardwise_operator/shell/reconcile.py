@@ -21,13 +21,13 @@ from shardwise_api.wire import Step
 
 from ..children import ChildSettings
 from ..core.actions import DeleteRun
-from ..core.happenings import happenings
-from ..core.observed import Trouble
+from ..core.events import run_events
+from ..core.observed import Blocker
 from ..core.plan import Plan, plan, plan_blind
 from ..core.rejection import rejected
 from ..observe.run import awaited_message, message_of, observe, uncounted
-from ..observe.seen import JobSeen, PodSeen
-from . import metrics, obstacles
+from ..observe.snapshots import JobSnapshot, PodSnapshot
+from . import diagnosis, metrics
 from .api import Api, ApiError
 from .apply import ActionExecutor, NameTaken, NotLeading
 from .cache import Cache
@@ -79,7 +79,7 @@ class RunLoop:
         self._wake = asyncio.Event()
         self._wake.set()
         self._status: RunStatus | None = None
-        self._obstacle: Trouble | None = None
+        self._blocker: Blocker | None = None
         self._fault: tuple[str, float] | None = None
         """The last thing that went wrong by our own fault, and when it was logged."""
         self._failures = 0
@@ -88,7 +88,7 @@ class RunLoop:
         self._fetched = False
         self._counted: set[str] = set()
         self._asked_events = -EVENTS_SECONDS
-        self._from_events: tuple[str, Trouble | None] | None = None
+        self._from_events: tuple[str, Blocker | None] | None = None
         self.busy_since: float | None = None
 
     @property
@@ -114,7 +114,7 @@ class RunLoop:
             try:
                 with metrics.RECONCILE_SECONDS.time():
                     pause = await self._reconcile()
-                if self._obstacle is None:
+                if self._blocker is None:
                     self._failures = 0
             except NotLeading:
                 pause = STATUS_SECONDS
@@ -145,35 +145,35 @@ class RunLoop:
             return None
         run, problems = parsed(body, self._status)
         if run is None or problems:
-            self._obstacle = None
+            self._blocker = None
             return await self._write_status(
                 body, rejected(self._status, problems=problems, generation=body["metadata"].get("generation"), now=now)
             )
-        before, obstacle = self._obstacle, await self._attempt(self._secure_messages(run))
-        secured = obstacle is None
+        before, blocker = self._blocker, await self._attempt(self._secure_messages(run))
+        secured = blocker is None
         jobs, pods = cache.jobs(self._uid), cache.pods(self._uid)
         held = self._executor.held(jobs)
         waits_for = await self._queue.of(run.metadata.namespace, jobs, held=held)
-        obstacle_known = obstacle or before or await self._explanation(run, now)
-        made = self._planned(run, now, jobs, pods, held=held, waits_for=waits_for, obstacle=obstacle_known)
+        known_blocker = blocker or before or await self._explanation(run, now)
+        made = self._planned(run, now, jobs, pods, held=held, waits_for=waits_for, blocker=known_blocker)
         pause = requeue_after(run=run, status=made.status, now=now)
         for action in made.actions if secured else ():
             refused = await self._attempt(self._executor.execute(run, action, jobs=jobs))
-            obstacle = obstacle or refused
+            blocker = blocker or refused
             if refused is None and isinstance(action, DeleteRun):
                 # Asked for once: the next reconcile finds it gone, or on its way.
                 self._fetched = False
-        self._obstacle = obstacle
-        if obstacle is not None:
+        self._blocker = blocker
+        if blocker is not None:
             self._failures += 1
             pause = _pause(self._failures)
-        if (obstacle is None) != (before is None):
+        if (blocker is None) != (before is None):
             # Said at once, and taken back at once; other words for it can wait.
             self._wake.set()
         waited = await self._write_status(body, made.status)
         return pause if waited is None else waited if pause is None else min(waited, pause)
 
-    def _planned(self, run: Run, now: datetime, jobs: list[JobSeen], pods: list[PodSeen], **seen: Any) -> Plan:
+    def _planned(self, run: Run, now: datetime, jobs: list[JobSnapshot], pods: list[PodSnapshot], **seen: Any) -> Plan:
         reports = self._context.cache.reports(self._uid)
         try:
             observed = observe(
@@ -198,14 +198,14 @@ class RunLoop:
             self._fault = (kind, now)
             log.error("run %s: unexpected", self._uid, exc_info=error)
 
-    async def _attempt(self, work: Awaitable[None]) -> Trouble | None:
+    async def _attempt(self, work: Awaitable[None]) -> Blocker | None:
         """Have something done; return what stands in the way."""
         try:
             await work
         except (ApiError, NameTaken) as error:
             log.warning("run %s: %s", self._uid, error)
             metrics.RECONCILE_ERRORS.labels(reason=error.reason if isinstance(error, ApiError) else "NameTaken").inc()
-            return obstacles.refused(error)
+            return diagnosis.refused(error)
         return None
 
     async def _body(self) -> dict[str, Any] | None:
@@ -266,9 +266,9 @@ class RunLoop:
                 return
             page["continue"] = following
 
-    async def _explanation(self, run: Run, now: datetime) -> Trouble | None:
+    async def _explanation(self, run: Run, now: datetime) -> Blocker | None:
         cache = self._context.cache
-        stuck = obstacles.unexplained(now=now, jobs=cache.jobs(self._uid), pods=cache.pods(self._uid))
+        stuck = diagnosis.unexplained(now=now, jobs=cache.jobs(self._uid), pods=cache.pods(self._uid))
         if stuck is None:
             self._from_events = None
             return None
@@ -280,7 +280,7 @@ class RunLoop:
         # A pod that was made since is the proof that a Job's pods can be made again.
         since = max((p.created for p in cache.pods(self._uid) if p.job_uid == uid and p.created), default=None)
         try:
-            found = await obstacles.explain(
+            found = await diagnosis.diagnose(
                 api=self._context.api, namespace=run.metadata.namespace, kind=kind, uid=uid, since=since
             )
         except ApiError as error:
@@ -330,7 +330,7 @@ class RunLoop:
         metrics.STATUS_UPDATES.inc()
         self._status = status
         self._context.cache.upsert_run(answer)
-        self._context.poster.post(body, *happenings(before=before, after=status))
+        self._context.poster.post(body, *run_events(before=before, after=status))
         return None
 
 
