@@ -158,7 +158,7 @@ def test_what_keeps_workers_from_starting_is_told_once_per_reason() -> None:
 
 
 def life(run: Run, history: list[Observed]) -> list[RunEvent]:
-    """Return all that is reported while a run is observed; that nothing is reported of a status itself is checked besides."""
+    """Return all that is reported while a run is observed; a status itself reports nothing, which is checked too."""
     events: list[RunEvent] = []
     for observed in history:
         before = run.status
