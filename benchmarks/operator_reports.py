@@ -17,7 +17,7 @@ from tests.support.fake_operator import NAMESPACE, PODS, RUNS, Operator
 
 from shardwise_api.wire import ItemCounts, ProgressReport
 from shardwise_operator.children.pod import TOKEN_AUDIENCE
-from shardwise_operator.observe.seen import INDEX_ANNOTATION
+from shardwise_operator.observe.snapshots import INDEX_ANNOTATION
 
 from . import operator_figures
 from .operator_figures import RECONCILES

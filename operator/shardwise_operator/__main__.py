@@ -12,7 +12,7 @@ import sys
 from shardwise_api.http_guard import LogThrottle
 
 from .shell.api import Api, ApiError
-from .shell.process import Process
+from .shell.app import OperatorApp
 from .shell.settings import MissingSetting, Settings, settings_from
 
 RETRY_SECONDS = 2.0
@@ -73,7 +73,7 @@ async def _run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     api = await _connected(stop)
     if api is not None:
-        await Process(api=api, settings=settings).run(stop)
+        await OperatorApp(api=api, settings=settings).run(stop)
 
 
 async def _connected(stop: asyncio.Event) -> Api | None:

@@ -13,12 +13,12 @@ import pytest
 
 from shardwise_cli.cluster.client import private_files
 from shardwise_operator.children.pod import TOKEN_AUDIENCE
-from shardwise_operator.core.happenings import Happened, Happening
+from shardwise_operator.core.events import EventReason, RunEvent
 from shardwise_operator.shell.api import Api
 from shardwise_operator.shell.event_poster import EventPoster
 from shardwise_operator.shell.lease import Leadership
 from shardwise_operator.shell.tokens import PodIdentity, Reviewer, TokenRefused
-from shardwise_operator.shell.watchdog import Watchdog, Watched
+from shardwise_operator.shell.watch_audit import WatchAuditor, Watched
 from tests.support.kube import BUSYBOX, Cluster, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -97,9 +97,9 @@ class TestEvents:
     def test_what_happened_is_shown_with_the_object_once(self, corner: Cluster) -> None:
         corner.kubectl("create", "configmap", "words")
         about = {**corner.get("configmap", "words"), "apiVersion": "v1", "kind": "ConfigMap"}
-        told = [
-            Happening(reason=Happened.ACCEPTED, message="The manifest is valid", occasion="1"),
-            Happening(reason=Happened.FAILED, message="x" * 5000),
+        posted = [
+            RunEvent(reason=EventReason.ACCEPTED, message="The manifest is valid", occasion="1"),
+            RunEvent(reason=EventReason.FAILED, message="x" * 5000),
         ]
 
         async def story() -> int:
@@ -107,7 +107,7 @@ class TestEvents:
                 poster = EventPoster(api=api, instance="operator-0")
                 task = asyncio.create_task(poster.run())
                 # A restarted operator may tell the same again.
-                poster.post(about, *told, *told)
+                poster.post(about, *posted, *posted)
                 await poster.drained()
                 task.cancel()
                 return poster.dropped
@@ -123,7 +123,7 @@ class TestEvents:
         assert re.search(r"Normal +Accepted .* The manifest is valid", described)
 
 
-class TestWatchdog:
+class TestWatchAuditor:
     def test_an_audit_of_real_lists_finds_what_no_watch_showed(self, corner: Cluster, pod: dict[str, Any]) -> None:
         """The pod changes no more once it runs, and the watch is dead from the start."""
         corner.kubectl("wait", "--for=condition=Ready", "pod/words-0", "--timeout=60s")
@@ -139,14 +139,14 @@ class TestWatchdog:
             async with _connected(corner) as api:
                 api_of.append(api)
                 path = f"/api/v1/namespaces/{corner.namespace}/pods"
-                watchdog = Watchdog(
+                auditor = WatchAuditor(
                     api=api, watched=(Watched(kind="Pod", paths=(path,)),), seen=lambda _: {}, refresh=refresh,
-                    forget=lambda *_: None, clock=lambda: clock[0],
+                    evict=lambda *_: None, clock=lambda: clock[0],
                 )  # fmt: skip
                 for _ in range(4):
-                    assert await watchdog.audit_all()
+                    assert await auditor.audit_all()
                     clock[0] += 60
-                return watchdog.problem()
+                return auditor.problem()
 
         assert asyncio.run(asyncio.wait_for(story(), timeout=60)) == "watches miss what happens: Pod (240 s)"
         assert healed == [("Pod", "words-0")] * 3

@@ -19,7 +19,7 @@ from shardwise_operator.children import ChildSettings, children_of
 from shardwise_operator.core.actions import EnsureJob
 from shardwise_operator.core.plan import plan
 from shardwise_operator.observe.run import awaited_message, observe, uncounted
-from shardwise_operator.observe.seen import job_seen, pod_seen
+from shardwise_operator.observe.snapshots import job_snapshot, pod_snapshot
 from shardwise_operator.shell.cache import Cache
 from tests.support import manifests
 from tests.support.bodies import job, over, pod, running, text
@@ -171,11 +171,11 @@ def test_a_run_is_planned_whatever_is_seen(
     run: Run, job_bodies: list[Body], pod_bodies: list[Body], reports: list[ProgressReport]
 ) -> None:
     cache = Cache(on_change=lambda uid: None)
-    cache.see_run({"kind": run.kind, "metadata": {"uid": "1234", "namespace": "team", "resourceVersion": "1"}})
+    cache.upsert_run({"kind": run.kind, "metadata": {"uid": "1234", "namespace": "team", "resourceVersion": "1"}})
     for body in job_bodies:
-        cache.see("Job", body)
+        cache.on_watch_event("Job", body)
     for body in pod_bodies:
-        cache.see("Pod", body)
+        cache.on_watch_event("Pod", body)
     run = run.model_copy(deep=True)
     for seconds in (1, 10, 7200):
         now = datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(seconds=seconds)
@@ -201,7 +201,7 @@ def test_a_run_is_planned_whatever_is_seen(
     kind=st.sampled_from(["Job", "Pod"]), body=st.one_of(VALUES, fields(metadata=VALUES, spec=VALUES, status=STATUS))
 )
 def test_what_is_no_job_and_no_pod_is_none_of_ours(kind: str, body: Any) -> None:
-    assert (job_seen(body) if kind == "Job" else pod_seen(body)) is None
+    assert (job_snapshot(body) if kind == "Job" else pod_snapshot(body)) is None
 
 
 @examples(30)
@@ -209,7 +209,7 @@ def test_what_is_no_job_and_no_pod_is_none_of_ours(kind: str, body: Any) -> None
 def test_what_a_worker_leaves_takes_no_memory(result: Any) -> None:
     run = RUNS[2].model_copy(deep=True)
     kept = {"annotations": {"shardwise.dev/termination-message": json.dumps(result)}}
-    seen = job_seen(job("prepare", metadata=kept, status=over("Complete")))
+    seen = job_snapshot(job("prepare", metadata=kept, status=over("Complete")))
     tracemalloc.start()
     try:
         now = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from shardwise_operator.observe.seen import JobSeen, PodSeen, job_seen, pod_seen
+from shardwise_operator.observe.snapshots import JobSnapshot, PodSnapshot, job_snapshot, pod_snapshot
 
 from .virtual_time import T0
 
@@ -99,15 +99,15 @@ def condition(type_: str, status: str, reason: str = "", message: str = "") -> B
     return {"type": type_, "status": status, "reason": reason, "message": message}
 
 
-def seen_job(body: Body) -> JobSeen:
+def snapshot_of_job(body: Body) -> JobSnapshot:
     """Return what is kept of a Job."""
-    found = job_seen(body)
+    found = job_snapshot(body)
     assert found is not None
     return found
 
 
-def seen_pod(body: Body) -> PodSeen:
+def snapshot_of_pod(body: Body) -> PodSnapshot:
     """Return what is kept of a pod."""
-    found = pod_seen(body)
+    found = pod_snapshot(body)
     assert found is not None
     return found

@@ -14,7 +14,7 @@ from shardwise_operator.children import ChildSettings
 from shardwise_operator.shell.cache import Cache
 from shardwise_operator.shell.event_poster import EventPoster
 from shardwise_operator.shell.manager import Manager
-from shardwise_operator.shell.reconcile import Tools
+from shardwise_operator.shell.reconcile import ReconcileContext
 
 from . import manifests
 from .fake_api import RUN_KINDS, FakeApi
@@ -51,15 +51,15 @@ class FakeOperator:
         self.cache = Cache(on_change=self._changed)
         self.poster = EventPoster(api=api, instance="operator-1")
         self.manager: Manager = Manager(
-            tools=Tools(
+            context=ReconcileContext(
                 api=api, cache=self.cache, settings=SETTINGS, leading=leading, poster=self.poster, now=now, clock=clock
             )
         )
         # As at its start: everything is listed before it leads.
         for kind in (*RUN_KINDS.values(), "Job", "Pod"):
             for body in api.of(kind):
-                self.cache.take(kind, body)
-        self.manager.lead()
+                self.cache.upsert(kind, body)
+        self.manager.start_leading()
 
     def _changed(self, uid: str) -> None:
         if hasattr(self, "manager"):
@@ -98,7 +98,7 @@ class World:
             type_, kind, body = self.api.log[self._delivered]
             self._delivered += 1
             if kind in (*RUN_KINDS.values(), "Job", "Pod"):
-                self.operator.cache.see(kind, body, deleted=type_ == "DELETED")
+                self.operator.cache.on_watch_event(kind, body, deleted=type_ == "DELETED")
 
     def lose(self) -> None:
         """Have what happened since shown by no watch."""

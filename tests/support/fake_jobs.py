@@ -12,7 +12,7 @@ from typing import Any
 
 from shardwise_api import indexes
 from shardwise_operator.children.names import CONTAINER
-from shardwise_operator.observe.seen import INDEX_ANNOTATION
+from shardwise_operator.observe.snapshots import INDEX_ANNOTATION
 
 from .bodies import job_owner
 from .fake_api import FakeApi

@@ -12,7 +12,7 @@ OPERATOR = REPOSITORY / "operator" / "shardwise_operator"
 SOURCES = (
     *sorted((OPERATOR / "core").glob("*.py")),
     *sorted((OPERATOR / "observe").glob("*.py")),
-    OPERATOR / "shell" / "obstacles.py",
+    OPERATOR / "shell" / "diagnosis.py",
     REPOSITORY / "operator" / "shardwise_cli" / "local" / "jobs.py",
     *sorted((REPOSITORY / "jobs" / "shardwise_jobs").rglob("*.py")),
 )

@@ -86,7 +86,7 @@ class TroubledWorld:
                 self.dice.shuffle(queue)
                 for type_, body in queue:
                     for _ in range(self.dice.choice([0, 1, 1, 1, 1, 2])):
-                        self.world.operator.cache.see(kind, body, deleted=type_ == "DELETED")
+                        self.world.operator.cache.on_watch_event(kind, body, deleted=type_ == "DELETED")
                 queue.clear()
 
     def _relist(self, kind: str) -> None:
@@ -94,9 +94,9 @@ class TroubledWorld:
         self._taken = len(self.world.api.log)
         cache, listed = self.world.operator.cache, self.world.api.of(kind)
         for body in listed:
-            cache.see(kind, body)
+            cache.on_watch_event(kind, body)
         for uid in set(cache.watched(kind)) - {body["metadata"]["uid"] for body in listed}:
-            cache.forget(kind, uid)
+            cache.evict(kind, uid)
 
     async def _operator(self) -> None:
         if self.dice.random() < 0.05:

@@ -39,7 +39,7 @@ class Ear:
 def knowing() -> Cache:
     """Return a cache that knows of a run."""
     cache = Ear().cache
-    cache.see("TrainingRun", run())
+    cache.on_watch_event("TrainingRun", run())
     return cache
 
 
@@ -47,41 +47,41 @@ class TestOrder:
     def test_an_older_event_never_replaces_a_newer_one(self) -> None:
         cache = knowing()
         for body in (job(version=12, spec={"parallelism": 5}), job(version=9, spec={"parallelism": 1})):
-            cache.see("Job", body)
+            cache.on_watch_event("Job", body)
         for body in (pod(version=12, **ended(0)), pod(version=9, **running())):
-            cache.see("Pod", body)
+            cache.on_watch_event("Pod", body)
         for version in (12, 9):
-            cache.see("TrainingRun", run(version=version))
+            cache.on_watch_event("TrainingRun", run(version=version))
         assert [seen.parallelism for seen in cache.jobs("1234")] == [5]
         assert [seen.exit_code for seen in cache.pods("1234")] == [0]
         assert (cache.run("1234") or {})["metadata"]["resourceVersion"] == "12"
 
     def test_versions_are_numbers_and_no_words(self) -> None:
         cache = knowing()
-        cache.see("Job", job(version=9))
-        cache.see("Job", job(version=10, spec={"parallelism": 7}))
+        cache.on_watch_event("Job", job(version=9))
+        cache.on_watch_event("Job", job(version=10, spec={"parallelism": 7}))
         assert [seen.parallelism for seen in cache.jobs("1234")] == [7]
 
     def test_an_answer_on_its_way_does_not_bring_back_what_was_deleted(self) -> None:
         cache = Ear().cache
         for kind, body in (("TrainingRun", run()), ("Job", job()), ("Pod", pod())):
-            cache.see(kind, body)
-            cache.see(kind, body, deleted=True)
-            cache.take(kind, body)
-            cache.see(kind, body)
+            cache.on_watch_event(kind, body)
+            cache.on_watch_event(kind, body, deleted=True)
+            cache.upsert(kind, body)
+            cache.on_watch_event(kind, body)
         assert (cache.runs(), cache.jobs("1234"), cache.pods("1234")) == ([], [], [])
         assert [dict(cache.watched(kind)) for kind in ("TrainingRun", "Job", "Pod")] == [{}, {}, {}]
 
     def test_a_child_made_anew_is_another(self) -> None:
         cache = knowing()
-        cache.see("Job", job(uid="old"))
-        cache.see("Job", job(uid="old"), deleted=True)
-        cache.see("Job", job(uid="new"))
+        cache.on_watch_event("Job", job(uid="old"))
+        cache.on_watch_event("Job", job(uid="old"), deleted=True)
+        cache.on_watch_event("Job", job(uid="new"))
         assert [seen.uid for seen in cache.jobs("1234")] == ["new"]
 
     def test_an_older_report_says_nothing_new(self) -> None:
         ear = Ear()
-        ear.cache.see("TrainingRun", run())
+        ear.cache.on_watch_event("TrainingRun", run())
         ear.cache.accept(report(done=5, at=10))
         ear.changed.clear()
         ear.cache.accept(report(done=3, at=4))
@@ -99,79 +99,79 @@ class TestOrder:
         events[5] = events[4]
         for index in order:
             body, deleted = events[index]
-            cache.see("Job", body, deleted=deleted)
+            cache.on_watch_event("Job", body, deleted=deleted)
         assert [(seen.uid, seen.parallelism) for seen in cache.jobs("1234")] == [("b", 4)]
 
 
 class TestCalls:
     def test_every_change_is_called_out_with_its_run(self) -> None:
         ear = Ear()
-        ear.cache.see("TrainingRun", run())
-        ear.cache.see("Job", job())
-        ear.cache.see("Pod", pod())
+        ear.cache.on_watch_event("TrainingRun", run())
+        ear.cache.on_watch_event("Job", job())
+        ear.cache.on_watch_event("Pod", pod())
         ear.cache.accept(report())
-        ear.cache.see("Pod", pod(), deleted=True)
-        ear.cache.forget("Job", "job-work")
-        ear.cache.forget("TrainingRun", "1234")
+        ear.cache.on_watch_event("Pod", pod(), deleted=True)
+        ear.cache.evict("Job", "job-work")
+        ear.cache.evict("TrainingRun", "1234")
         assert ear.changed == ["1234"] * 7
 
     def test_forgetting_the_unknown_is_nothing(self) -> None:
         ear = Ear()
         for kind in ("TrainingRun", "Job", "Pod"):
-            ear.cache.forget(kind, "nobody")
+            ear.cache.evict(kind, "nobody")
         assert ear.changed == []
 
     def test_a_pod_is_found_with_its_run_until_it_goes(self) -> None:
         cache = knowing()
-        cache.see("Job", job())
-        cache.see("Pod", pod(3))
+        cache.on_watch_event("Job", job())
+        cache.on_watch_event("Pod", pod(3))
         found = cache.pod("pod-work-3")
         assert found is not None
         assert (found[0], found[1].shard) == ("1234", 3)
-        cache.see("Pod", pod(3), deleted=True)
+        cache.on_watch_event("Pod", pod(3), deleted=True)
         assert cache.pod("pod-work-3") is None
 
     @pytest.mark.parametrize("seen_before", [True, False])
     def test_what_a_pod_did_counts_after_it_has_gone(self, seen_before: bool) -> None:
         cache = knowing()
-        cache.see("Job", job())
+        cache.on_watch_event("Job", job())
         if seen_before:
-            cache.see("Pod", pod(version=11, **running()))
+            cache.on_watch_event("Pod", pod(version=11, **running()))
         # Its end and its deletion are one event to a watch that lags.
-        cache.see("Pod", pod(version=13, **ended(0, message='{"shard":0,"items":{"done":7}}')), deleted=True)
+        cache.on_watch_event("Pod", pod(version=13, **ended(0, message='{"shard":0,"items":{"done":7}}')), deleted=True)
         assert not cache.pods("1234")
         assert {shard: one.items.done for shard, one in cache.reports("1234").items()} == {0: 7}
 
     def test_what_a_pod_of_no_job_of_the_run_said_counts_for_nothing(self) -> None:
         cache = knowing()
-        cache.see("Pod", pod(version=13, **ended(0, message='{"shard":0,"items":{"done":7}}')), deleted=True)
+        cache.on_watch_event("Pod", pod(version=13, **ended(0, message='{"shard":0,"items":{"done":7}}')), deleted=True)
         assert not cache.reports("1234")
 
     def test_what_is_no_child_is_left_out(self) -> None:
         ear = Ear()
         stray = job()
         stray["metadata"]["labels"] = {}
-        ear.cache.see("Job", stray)
+        ear.cache.on_watch_event("Job", stray)
         assert ear.changed == []
 
 
-class TestWatchdogsView:
+class TestAuditorsView:
     def test_it_sees_what_the_watch_showed_and_not_what_answers_did(self) -> None:
         cache = Ear().cache
-        cache.see("Job", job(version=3))
-        cache.take("Job", job(version=8))
+        cache.on_watch_event("Job", job(version=3))
+        cache.upsert("Job", job(version=8))
         assert cache.watched("Job") == {"job-work": "3"}
 
     def test_it_knows_of_what_only_an_answer_has_shown(self) -> None:
         cache = Ear().cache
-        cache.take("Job", job(version=8))
+        cache.upsert("Job", job(version=8))
         assert cache.watched("Job") == {"job-work": ""}
 
     def test_what_it_has_forgotten_is_gone(self) -> None:
         cache = Ear().cache
         for kind, body in (("TrainingRun", run()), ("Job", job()), ("Pod", pod())):
-            cache.see(kind, body)
-            cache.forget(kind, body["metadata"]["uid"])
+            cache.on_watch_event(kind, body)
+            cache.evict(kind, body["metadata"]["uid"])
             assert cache.watched(kind) == {}
         assert (cache.runs(), cache.jobs("1234"), cache.pods("1234"), cache.pod("pod-work-0")) == ([], [], [], None)
 
@@ -187,14 +187,14 @@ class TestMemory:
                 "pod": ("Pod", pod(uid=f"p{number}", run=uid)),
             }  # fmt: skip
             for kind, body in bodies.values():
-                cache.see(kind, body)
+                cache.on_watch_event(kind, body)
             cache.accept(report(run=uid))
             for name in order:
                 kind, body = bodies[name]
                 if watched:
-                    cache.see(kind, body, deleted=True)
+                    cache.on_watch_event(kind, body, deleted=True)
                 else:
-                    cache.forget(kind, body["metadata"]["uid"])
+                    cache.evict(kind, body["metadata"]["uid"])
                 # A loop may look until its end.
                 assert not (cache.jobs(uid) and "job" in order[: order.index(name) + 1])
                 cache.pods(uid), cache.reports(uid)
@@ -214,15 +214,15 @@ class TestMemory:
         monkeypatch.setattr(cache_module, "REMEMBERED_ENDS", 100)
         cache = Ear().cache
         for number in range(150):
-            cache.see("Pod", pod(uid=f"pod-{number}"))
-            cache.see("Pod", pod(uid=f"pod-{number}"), deleted=True)
+            cache.on_watch_event("Pod", pod(uid=f"pod-{number}"))
+            cache.on_watch_event("Pod", pod(uid=f"pod-{number}"), deleted=True)
         assert len(cache._ended) == 100
         assert "pod-0" not in cache._ended
 
     def test_reports_of_a_deleted_run_go_with_it(self) -> None:
         cache = Ear().cache
-        cache.see("TrainingRun", run())
-        cache.see("Pod", pod())
+        cache.on_watch_event("TrainingRun", run())
+        cache.on_watch_event("Pod", pod())
         cache.accept(report())
-        cache.see("TrainingRun", run(), deleted=True)
+        cache.on_watch_event("TrainingRun", run(), deleted=True)
         assert dict(cache.reports("1234")) == {}

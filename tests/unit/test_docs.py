@@ -25,8 +25,8 @@ from shardwise_jobs.engines.kato.cli import kato
 from shardwise_jobs.engines.scripts.cli import suite
 from shardwise_operator.children.pod import USER, reserved_environment
 from shardwise_operator.core.cluster_rules import cluster_problems
-from shardwise_operator.core.happenings import Happened, Happening
-from shardwise_operator.observe.trouble import _HINTS
+from shardwise_operator.core.events import EventReason, RunEvent
+from shardwise_operator.observe.blockers import _HINTS
 from tests.support.said_reasons import REPOSITORY, SOURCES, reasons_in, words_in
 
 DOCS = REPOSITORY / "docs"
@@ -152,12 +152,12 @@ def test_no_word_in_the_code_looks_like_a_reason_and_is_not_accounted_for() -> N
     operators = [source for source in SOURCES if "shardwise_operator" in source.parts]
     found = {word for source in operators for word in words_in(source.read_text(encoding="utf-8"))}
 
-    assert found - SET - words - READ - set(Happened) == set()
+    assert found - SET - words - READ - set(EventReason) == set()
 
 
 @pytest.mark.parametrize(
     ("heading", "words"),
-    [("## Phases", set(Phase)), ("## Events", set(Happened))],
+    [("## Phases", set(Phase)), ("## Events", set(EventReason))],
     ids=["phases", "events"],
 )
 def test_every_word_of_a_list_is_told_and_none_besides(heading: str, words: set[str]) -> None:
@@ -173,7 +173,7 @@ def test_every_condition_is_told_and_none_besides() -> None:
 def test_an_event_is_told_with_its_type() -> None:
     told = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", section(read("docs/lifecycle.md"), "## Events"), flags=re.M))
 
-    assert told == {str(reason): Happening(reason=reason, message="").type for reason in Happened}
+    assert told == {str(reason): RunEvent(reason=reason, message="").type for reason in EventReason}
 
 
 def test_every_exit_code_of_a_worker_is_told() -> None:

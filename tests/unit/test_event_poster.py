@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shardwise_operator.core.happenings import Happened, Happening
+from shardwise_operator.core.events import EventReason, RunEvent
 from shardwise_operator.shell.api import Api, ApiError
 from shardwise_operator.shell.event_poster import MAX_NOTE_BYTES, MAX_WAITING, EventPoster, event_document
 
@@ -18,7 +18,7 @@ _RUN = {
     "kind": "TrainingRun",
     "metadata": {"name": "words", "namespace": "team", "uid": "1234"},
 }
-_ACCEPTED = Happening(reason=Happened.ACCEPTED, message="The manifest is valid", occasion="1")
+_ACCEPTED = RunEvent(reason=EventReason.ACCEPTED, message="The manifest is valid", occasion="1")
 _AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 Body = dict[str, Any]
 
@@ -40,9 +40,9 @@ class TestDocument:
         }
         assert len(names) == 1
         others = [
-            Happening(reason=Happened.RESUMED, message="The manifest is valid", occasion="1"),
-            Happening(reason=Happened.ACCEPTED, message="The manifest is fine", occasion="1"),
-            Happening(reason=Happened.ACCEPTED, message="The manifest is valid", occasion="2"),
+            RunEvent(reason=EventReason.RESUMED, message="The manifest is valid", occasion="1"),
+            RunEvent(reason=EventReason.ACCEPTED, message="The manifest is fine", occasion="1"),
+            RunEvent(reason=EventReason.ACCEPTED, message="The manifest is valid", occasion="2"),
         ]
         names |= {document(other)["metadata"]["name"] for other in others}
         names.add(document(_ACCEPTED, uid="5678")["metadata"]["name"])
@@ -51,7 +51,7 @@ class TestDocument:
 
     @pytest.mark.parametrize("text", ["x" * 5000, "ä" * 5000, "€" * 600, "\U0001f600" * 600])
     def test_a_long_note_is_cut_between_characters(self, text: str) -> None:
-        note = document(Happening(reason=Happened.FAILED, message=text))["note"]
+        note = document(RunEvent(reason=EventReason.FAILED, message=text))["note"]
         assert MAX_NOTE_BYTES - 6 <= len(note.encode()) <= MAX_NOTE_BYTES
         assert note[:-1] == text[: len(note) - 1]
         assert note.endswith("…")
@@ -60,20 +60,20 @@ class TestDocument:
 class TestPosting:
     def test_what_happened_is_posted_in_order(self) -> None:
         server = Server()
-        server.run([happening(number) for number in range(5)])
+        server.run([event(number) for number in range(5)])
         assert [event["note"] for event in server.posted] == [f"number {number}" for number in range(5)]
         assert server.poster.dropped == 0
 
     def test_what_was_told_before_is_fine(self, caplog: pytest.LogCaptureFixture) -> None:
         server = Server(*[ApiError(status=409, reason="AlreadyExists", message="")] * 3)
-        server.run([happening(number) for number in range(4)])
+        server.run([event(number) for number in range(4)])
         assert len(server.posted) == 1
         assert server.poster.dropped == 0
         assert caplog.records == []
 
     def test_a_missing_right_costs_the_events_and_is_said_once(self, caplog: pytest.LogCaptureFixture) -> None:
         server = Server(*[ApiError(status=403, reason="Forbidden", message="may not create events")] * 3)
-        server.run([happening(number) for number in range(4)])
+        server.run([event(number) for number in range(4)])
         assert len(server.posted) == 1
         assert server.poster.dropped == 3
         assert [record.getMessage() for record in caplog.records] == [
@@ -84,12 +84,12 @@ class TestPosting:
         server = Server(
             ApiError(status=0, reason="Unreachable", message=""), ApiError(status=503, reason="Unavailable", message="")
         )
-        server.run([happening(0)])
+        server.run([event(0)])
         assert [event["note"] for event in server.posted] == ["number 0"]
 
     def test_but_not_for_ever(self) -> None:
         server = Server(*[ApiError(status=0, reason="Unreachable", message="")] * 3)
-        server.run([happening(0), happening(1)])
+        server.run([event(0), event(1)])
         assert [event["note"] for event in server.posted] == ["number 1"]
         assert server.poster.dropped == 1
 
@@ -97,7 +97,7 @@ class TestPosting:
         async def story() -> list[Body]:
             server = Server()
             poster = EventPoster(api=server, instance="operator-0")
-            poster.post(_RUN, *[happening(number) for number in range(MAX_WAITING + 7)])
+            poster.post(_RUN, *[event(number) for number in range(MAX_WAITING + 7)])
             assert poster.dropped == 7
             await poster.flush_one()
             return server.posted
@@ -109,7 +109,7 @@ class TestPosting:
             server = Server()
             # A clock that stands still fills no bucket.
             poster = EventPoster(api=server, instance="operator-0", clock=lambda: 0.0)
-            poster.post(_RUN, *[happening(number) for number in range(100)])
+            poster.post(_RUN, *[event(number) for number in range(100)])
             task = asyncio.create_task(poster.run())
             while len(server.posted) < 25:
                 await asyncio.sleep(0)
@@ -136,23 +136,23 @@ class Server(Api):
         self.posted.append(body)
         return body
 
-    def run(self, happened: list[Happening]) -> None:
+    def run(self, events: list[RunEvent]) -> None:
         """Post all of them, and wait until the last is over."""
 
         async def story() -> None:
             self.poster = EventPoster(api=self, instance="operator-0", retry_seconds=0)
             task = asyncio.create_task(self.poster.run())
-            self.poster.post(_RUN, *happened)
+            self.poster.post(_RUN, *events)
             await self.poster.drained()
             task.cancel()
 
         asyncio.run(story())
 
 
-def happening(number: int) -> Happening:
-    return Happening(reason=Happened.SHARD_FAILED, message=f"number {number}")
+def event(number: int) -> RunEvent:
+    return RunEvent(reason=EventReason.SHARD_FAILED, message=f"number {number}")
 
 
-def document(happened: Happening, *, uid: str = "1234", at: datetime = _AT) -> Body:
+def document(event: RunEvent, *, uid: str = "1234", at: datetime = _AT) -> Body:
     metadata = {"name": "words", "namespace": "team", "uid": uid}
-    return event_document({**_RUN, "metadata": metadata}, happened, instance="operator-0", at=at)
+    return event_document({**_RUN, "metadata": metadata}, event, instance="operator-0", at=at)

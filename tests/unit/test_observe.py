@@ -9,8 +9,19 @@ import pytest
 from shardwise_api.wire import Checkpoint, ItemCounts, Metric, ProgressReport, ShardResult, Step
 from shardwise_operator.core.observed import JobState, Observed
 from shardwise_operator.observe.run import awaited_message, observe
-from shardwise_operator.observe.seen import job_seen, pod_seen
-from tests.support.bodies import condition, ended, job, over, pod, running, seen_job, seen_pod, text, waiting
+from shardwise_operator.observe.snapshots import job_snapshot, pod_snapshot
+from tests.support.bodies import (
+    condition,
+    ended,
+    job,
+    over,
+    pod,
+    running,
+    snapshot_of_job,
+    snapshot_of_pod,
+    text,
+    waiting,
+)
 from tests.support.plans import PREPARED
 from tests.support.virtual_time import T0
 
@@ -22,7 +33,8 @@ DELETED = {"deletionTimestamp": text(10)}
 
 def observed(jobs: list[Body], pods: list[Body], **more: Any) -> Observed:
     return observe(
-        now=T0, run_uid="1234", jobs=[seen_job(body) for body in jobs], pods=[seen_pod(body) for body in pods],
+        now=T0, run_uid="1234",
+        jobs=[snapshot_of_job(body) for body in jobs], pods=[snapshot_of_pod(body) for body in pods],
         **{"reports": {}, **more},
     )  # fmt: skip
 
@@ -103,7 +115,7 @@ class TestSteps:
         ],
     )
     def test_a_message_is_awaited_from_an_ended_step(self, body: Body, awaited: bool) -> None:
-        assert awaited_message(seen_job(body), []) is awaited
+        assert awaited_message(snapshot_of_job(body), []) is awaited
 
 
 class TestPods:
@@ -200,24 +212,24 @@ class TestProgress:
 
 class TestSeen:
     def test_a_job_or_pod_of_others_is_none_of_ours(self) -> None:
-        assert job_seen({"metadata": {"uid": "x", "name": "x", "resourceVersion": "1"}}) is None
-        assert pod_seen({"metadata": {"uid": "x", "name": "x", "resourceVersion": "1"}}) is None
+        assert job_snapshot({"metadata": {"uid": "x", "name": "x", "resourceVersion": "1"}}) is None
+        assert pod_snapshot({"metadata": {"uid": "x", "name": "x", "resourceVersion": "1"}}) is None
         stranger = job()
         stranger["metadata"]["labels"]["shardwise.dev/step"] = "dance"
-        assert job_seen(stranger) is None
+        assert job_snapshot(stranger) is None
 
     def test_a_pod_without_an_index_is_none_of_ours(self) -> None:
         body = pod()
         del body["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]
-        assert pod_seen(body) is None
+        assert pod_snapshot(body) is None
 
     def test_a_job_of_a_part_and_its_pods_speak_of_the_runs_shards(self) -> None:
         place = {"shardwise.dev/part": "2/3", "shardwise.dev/shards": "1,5,7-9"}
-        seen = seen_job(
+        seen = snapshot_of_job(
             job(metadata={"annotations": place}, status={"completedIndexes": "0,2,3", "failedIndexes": "4"})
         )
         assert (seen.part, seen.parts, seen.completed, seen.failed) == (2, 3, "1,7,8", "9")
-        assert seen_pod(pod(3, metadata={"annotations": place})).shard == 8
+        assert snapshot_of_pod(pod(3, metadata={"annotations": place})).shard == 8
 
     @pytest.mark.parametrize(
         "place",
@@ -232,29 +244,29 @@ class TestSeen:
         ],
     )
     def test_what_somebody_wrote_into_such_a_job_or_pod_is_not_believed(self, place: Body) -> None:
-        assert job_seen(job(metadata={"annotations": place}, status={"completedIndexes": "3"})) is None
+        assert job_snapshot(job(metadata={"annotations": place}, status={"completedIndexes": "3"})) is None
 
     @pytest.mark.parametrize("shards", ["", "x", "1-", "1,2", "0-99999999999"])
     def test_nor_what_somebody_wrote_into_its_pod(self, shards: str) -> None:
-        assert pod_seen(pod(3, metadata={"annotations": {"shardwise.dev/shards": shards}})) is None
+        assert pod_snapshot(pod(3, metadata={"annotations": {"shardwise.dev/shards": shards}})) is None
 
     def test_an_index_that_is_no_number_is_none(self) -> None:
         body = pod()
         body["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] = "x"
-        assert pod_seen(body) is None
+        assert pod_snapshot(body) is None
 
     def test_what_has_no_status_yet_is_pending(self) -> None:
         fresh_job, fresh_pod = job(), pod()
         del fresh_job["status"], fresh_pod["status"]
-        assert seen_job(fresh_job).condition == ""
-        assert (seen_pod(fresh_pod).phase, seen_pod(fresh_pod).running) == ("Pending", False)
+        assert snapshot_of_job(fresh_job).condition == ""
+        assert (snapshot_of_pod(fresh_pod).phase, snapshot_of_pod(fresh_pod).running) == ("Pending", False)
 
     def test_a_job_about_to_fail_has_not_failed(self) -> None:
         status = {"conditions": [{"type": "FailureTarget", "status": "True"}, {"type": "Failed", "status": "False"}]}
-        assert seen_job(job(status=status)).condition == ""
+        assert snapshot_of_job(job(status=status)).condition == ""
 
     def test_containers_of_others_in_a_pod_do_not_count(self) -> None:
         status = running()
         status["containerStatuses"].insert(0, {"name": "proxy", "state": {"terminated": {"exitCode": 1}}})
-        assert seen_pod(pod(**status)).exit_code is None
-        assert seen_pod(pod(**status)).running
+        assert snapshot_of_pod(pod(**status)).exit_code is None
+        assert snapshot_of_pod(pod(**status)).running

@@ -1,7 +1,7 @@
 """Whatever watches lose, calls break or processes die on the way: a run ends as its shards decide, each step made once.
 
-The whole operator takes part (memory, observation, plan, hands, loop), on an API server and a Job controller in memory
-and in virtual time.
+The whole operator takes part (memory, observation, plan, executor, loop), on an API server and a Job controller in
+memory and in virtual time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shardwise_api.status import Phase, RunStatus
 from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunResult, ShardResult, Step
 from shardwise_operator.core.plan import plan
 from shardwise_operator.observe.run import observe
-from shardwise_operator.observe.seen import JobSeen, PodSeen, job_seen
+from shardwise_operator.observe.snapshots import JobSnapshot, PodSnapshot, job_snapshot
 from tests.support.bodies import run_owner
 from tests.support.fake_api import RUN_KINDS
 from tests.support.plans import T0, new_run
@@ -218,9 +218,9 @@ class TestTenThousandShards:
         assert len(document.encode()) <= MAX_STATUS_BYTES
         assert RunStatus.model_validate_json(document) == status
 
-    def _work(self) -> JobSeen:
+    def _work(self) -> JobSnapshot:
         condition = {"type": "Failed", "status": "True", "reason": "FailedIndexes", "message": "Job has failed indexes"}
-        seen = job_seen(
+        seen = job_snapshot(
             {
                 "metadata": {"uid": "j", "name": "words", "resourceVersion": "1",
                              "namespace": "team", "labels": {"shardwise.dev/step": "work"},
@@ -233,15 +233,15 @@ class TestTenThousandShards:
         assert seen is not None
         return seen
 
-    def _job(self, step: Step, **fields: Any) -> JobSeen:
-        return JobSeen(
+    def _job(self, step: Step, **fields: Any) -> JobSnapshot:
+        return JobSnapshot(
             run=("team", "1234"),
             uid=step, name=f"words-{step}", step=step, version="1", deleting=False, suspended=False, completions=1,
             parallelism=1, **fields,
         )  # fmt: skip
 
-    def _failed_pod(self, shard: int) -> PodSeen:
-        return PodSeen(
+    def _failed_pod(self, shard: int) -> PodSnapshot:
+        return PodSnapshot(
             run=("team", "1234"),
             uid=f"p{shard}", name=f"words-{shard}-x", step=Step.WORK, shard=shard, job_uid="j", version="1",
             deleting=False, phase="Failed", running=False, started=T0, ended=T0, exit_code=1, message="x" * 4096,

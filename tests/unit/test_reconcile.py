@@ -122,10 +122,10 @@ class TestStatus:
             world.api.change("TrainingRun", "words", spec={"suspend": True})
             world.end_shard(world.jobs.pods("words")[0])
             for type_, kind, body in world.api.log[-1:]:
-                world.operator.cache.see(kind, body, deleted=type_ == "DELETED")
+                world.operator.cache.on_watch_event(kind, body, deleted=type_ == "DELETED")
             world.lose()
             world.jobs.sync()
-            world.operator.cache.see("Job", world.api.of("Job")[-1])
+            world.operator.cache.on_watch_event("Job", world.api.of("Job")[-1])
             await asyncio.sleep(4)
             assert world.status().phase is Phase.SUSPENDED
             assert world.status().shards.succeeded == 1
@@ -377,8 +377,8 @@ class TestMessages:
             world.jobs.sync()
             world.jobs.sweep(pod)
             world.lose()
-            world.operator.cache.forget("Pod", pod["metadata"]["uid"])
-            world.operator.cache.see("Job", world.api.body("Job", job) or {})
+            world.operator.cache.evict("Pod", pod["metadata"]["uid"])
+            world.operator.cache.on_watch_event("Job", world.api.body("Job", job) or {})
             await world.pass_time(15)
             made = [call.name for call in world.api.written(verb="apply", kind="Job")]
             assert made.count(job) == 2
@@ -396,7 +396,7 @@ class TestMessages:
             world.jobs.end(pod, message=PREPARED.model_dump_json(by_alias=True))
             world.jobs.sync()
             world.lose()
-            world.operator.cache.see("Job", world.api.of("Job")[0])
+            world.operator.cache.on_watch_event("Job", world.api.of("Job")[0])
             await world.pass_time()
             assert world.api.written(verb="delete") == []
             assert world.api.body("Job", "words") is not None

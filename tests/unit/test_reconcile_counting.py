@@ -26,7 +26,7 @@ async def _end_unseen(world: World) -> None:
         world.lose()
     job = world.api.body("Job", "words")
     assert job is not None
-    world.operator.cache.see("Job", job)
+    world.operator.cache.on_watch_event("Job", job)
     await world.pass_time()
 
 
@@ -71,7 +71,7 @@ def test_a_pod_that_is_gone_for_good_holds_nothing_up_and_is_looked_for_once() -
             world.lose()
         job = world.api.body("Job", "words")
         assert job is not None
-        world.operator.cache.see("Job", job)
+        world.operator.cache.on_watch_event("Job", job)
         await world.pass_time(30)
         assert world.status().phase is Phase.FINALIZING
         assert len([call for call in world.api.calls if (call.verb, call.kind) == ("list", "Pod")]) == 1
@@ -96,7 +96,7 @@ def test_scripts_whose_ends_no_watch_has_shown_are_spoken_for_before_finalize() 
         world.lose()
         job = world.api.body("Job", "words")
         assert job is not None
-        world.operator.cache.see("Job", job)
+        world.operator.cache.on_watch_event("Job", job)
         await world.pass_time()
         document = world.api.body("ConfigMap", "words-finalize")
         assert document is not None

@@ -277,12 +277,12 @@ class TestLeading:
         async def story() -> None:
             world = World()
             await world.until_work()
-            world.operator.manager.follow()
+            world.operator.manager.stop_leading()
             before = len(world.api.calls)
             await world.finish_work()
             assert len(world.api.calls) == before
             assert world.operator.manager.known_runs() == []
-            world.operator.manager.lead()
+            world.operator.manager.start_leading()
             await world.pass_time()
             assert world.status().phase is Phase.FINALIZING
 
@@ -313,7 +313,7 @@ class TestManager:
             world = World()
             await world.until_work()
             with monkeypatch.context() as patched:
-                patched.setattr(reconcile, "next_look", broken)
+                patched.setattr(reconcile, "requeue_after", broken)
                 await world.pass_time(20)
             world.api.change("Job", "words", status={"completedIndexes": "0"})
             await world.pass_time(40)

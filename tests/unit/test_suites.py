@@ -24,7 +24,7 @@ from shardwise_api.wire import (
 )
 from shardwise_operator.core.actions import EnsureJob, SuspendJob
 from shardwise_operator.core.attempts import LONGEST_PAUSE_SECONDS, attempts
-from shardwise_operator.core.happenings import happenings
+from shardwise_operator.core.events import run_events
 from shardwise_operator.core.observed import JobState, JobView
 from shardwise_operator.core.plan import Plan
 from tests.support import manifests
@@ -302,7 +302,7 @@ class TestWhereItIs:
 
 class TestWhatIsTold:
     def told(self, before: Plan, after: Plan) -> list[str]:
-        return [happening.message for happening in happenings(before=before.status, after=after.status)]
+        return [event.message for event in run_events(before=before.status, after=after.status)]
 
     def test_is_of_scripts_by_their_names(self) -> None:
         run = suite()

@@ -23,7 +23,7 @@ from shardwise_api.wire import (
     Step,
     StepFailure,
 )
-from shardwise_operator.core.observed import FAILED_INDEXES, JobState, JobView, Observed, Trouble
+from shardwise_operator.core.observed import FAILED_INDEXES, Blocker, JobState, JobView, Observed
 from shardwise_operator.core.plan import plan
 from shardwise_operator.core.report import STALLED_AFTER
 from tests.support import manifests
@@ -95,9 +95,9 @@ class TestGangStart:
 
     def test_what_keeps_a_rank_s_pod_from_starting_is_told_first(self) -> None:
         observed = seen(ranks(ALL - {3}), told(at=5, awaited="3"))
-        trouble = Trouble(reason="Unschedulable", message="no node takes the pod")
-        with_trouble = Observed(now=observed.now, jobs=observed.jobs, progress=observed.progress, trouble=trouble)
-        assert states(plans(training(), with_trouble).status)["PodsReady"] == "False/Unschedulable"
+        blocker = Blocker(reason="Unschedulable", message="no node takes the pod")
+        with_blocker = Observed(now=observed.now, jobs=observed.jobs, progress=observed.progress, blocker=blocker)
+        assert states(plans(training(), with_blocker).status)["PodsReady"] == "False/Unschedulable"
 
     def test_a_rank_that_is_lost_later_is_awaited_again(self) -> None:
         run = training()
@@ -143,9 +143,9 @@ class TestStartDeadline:
 
     def test_says_what_kept_a_rank_s_pod_from_starting(self) -> None:
         observed = seen(ranks(ALL - {3}), told(at=9, awaited="3"), at=11)
-        trouble = Trouble(reason="ImagePullBackOff", message="pod words-3: the image can't be pulled")
+        blocker = Blocker(reason="ImagePullBackOff", message="pod words-3: the image can't be pulled")
         message = self._failed(
-            Observed(now=observed.now, jobs=observed.jobs, progress=observed.progress, trouble=trouble)
+            Observed(now=observed.now, jobs=observed.jobs, progress=observed.progress, blocker=blocker)
         )
         assert message.endswith("rank 3 of 4 never came within 10 s; ImagePullBackOff: pod words-3: the image can't "
                                 "be pulled")  # fmt: skip

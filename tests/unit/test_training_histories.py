@@ -29,7 +29,7 @@ from shardwise_api.wire import (
     Step,
     StepFailure,
 )
-from shardwise_operator.observe.seen import INDEX_ANNOTATION
+from shardwise_operator.observe.snapshots import INDEX_ANNOTATION
 from tests.support import manifests
 from tests.support.troubled_world import TroubledWorld, nothing_unexpected
 from tests.support.virtual_time import in_virtual_time

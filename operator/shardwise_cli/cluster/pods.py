@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from shardwise_api.wire import Step
 from shardwise_operator.children.names import CONTAINER, Labels
-from shardwise_operator.observe.seen import shard_of
+from shardwise_operator.observe.snapshots import shard_of
 
 from .client import Document
 from .view import RunView

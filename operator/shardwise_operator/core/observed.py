@@ -52,7 +52,7 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class Blocker:
     """What keeps workers from starting: an image, a Secret, a quota, a right that is missing. It goes when mended."""
 
     reason: str
@@ -70,7 +70,7 @@ class Observed:
     """Failed attempts, newest last."""
     waits_for: str = ""
     """Why a Job that is held waits, in a queue's words."""
-    trouble: Trouble | None = None
+    blocker: Blocker | None = None
     job_ref: JobReference | None = None
     interrupted: bool = False
     """A person asked the local runner to stop (Ctrl-C); a cluster has `spec.suspend` for it."""

@@ -190,7 +190,7 @@ def _deadline(run: Run, observed: Observed, status: RunStatus) -> _Ending | None
         missing = f"{awaited_ranks(observed) or 'not all ranks'} never came within {limit} s"
     if started:
         return None
-    why = "" if observed.trouble is None else f"; {observed.trouble.reason}: {observed.trouble.message}"
+    why = "" if observed.blocker is None else f"; {observed.blocker.reason}: {observed.blocker.message}"
     return _Ending(reason="StartDeadlineExceeded", message=f"spec.startDeadlineSeconds: {missing}{why}")
 
 

@@ -221,8 +221,8 @@ def _pods_ready(run: Run, status: RunStatus, observed: Observed, *, suspended: b
     running = [job for job in observed.jobs.values() if job.state is JobState.RUNNING]
     if status.finished or suspended:
         ready, reason, message = False, "Finished" if status.finished else "Suspended", ""
-    elif observed.trouble is not None:
-        ready, reason, message = False, observed.trouble.reason, observed.trouble.message
+    elif observed.blocker is not None:
+        ready, reason, message = False, observed.blocker.reason, observed.blocker.message
     elif are_awaited(run, observed):
         ready, reason, message = False, "WaitingForRanks", _not_come(awaited_ranks(observed))
     elif running:

@@ -16,10 +16,10 @@ from shardwise_api.wire import ProgressReport, ShardResult, Step, StepFailure
 
 from ..core.attempts import UNCOUNTED
 from ..core.conditions import shortened
-from ..core.observed import JobState, JobView, Observed, Trouble
-from .seen import JobSeen, PodSeen
-from .together import together
-from .trouble import trouble_of
+from ..core.observed import Blocker, JobState, JobView, Observed
+from .aggregate import aggregate
+from .blockers import blocker_of
+from .snapshots import JobSnapshot, PodSnapshot
 
 _KILLED = 137
 
@@ -28,17 +28,17 @@ def observe(
     *,
     now: datetime,
     run_uid: str,
-    jobs: Collection[JobSeen],
-    pods: Collection[PodSeen],
+    jobs: Collection[JobSnapshot],
+    pods: Collection[PodSnapshot],
     reports: Mapping[int, ProgressReport],
     held: Collection[str] = (),
     waits_for: str = "",
-    obstacle: Trouble | None = None,
+    blocker: Blocker | None = None,
 ) -> Observed:
     """Return what is seen of a run.
 
     `held` are uids of Jobs that somebody suspended who has no queue (Kueue does, of Jobs without one), `waits_for` is
-    why; `obstacle` is what the API server said when children were made, or in Events.
+    why; `blocker` is what the API server said when children were made, or in Events.
     """
     # The newest of each name: of one that was made anew the old one's end may have been missed.
     current = {(job.step, job.part): job for job in jobs if not job.deleting}
@@ -52,7 +52,7 @@ def observe(
     for step in dict.fromkeys(step for step, _ in seen):
         numbers = sorted(part for of, part in seen if of is step)
         spread = max(current[step, part].parts for part in numbers)
-        views[step] = together([seen[step, part] for part in numbers], of=spread)
+        views[step] = aggregate([seen[step, part] for part in numbers], of=spread)
     work = min((job for job in current.values() if job.step is Step.WORK), key=lambda job: job.part, default=None)
     return Observed(
         now=now,
@@ -60,19 +60,19 @@ def observe(
         progress=_progress(run_uid, reports, [pod for pod in own if pod.step is Step.WORK]),
         failures=_failures(own),
         waits_for=waits_for,
-        trouble=obstacle or trouble_of([pod for pod in own if views[pod.step].state is JobState.RUNNING]),
+        blocker=blocker or blocker_of([pod for pod in own if views[pod.step].state is JobState.RUNNING]),
         job_ref=None if work is None else JobReference(name=work.name, uid=work.uid),
     )
 
 
-def awaited_message(job: JobSeen, pods: Collection[PodSeen]) -> bool:
+def awaited_message(job: JobSnapshot, pods: Collection[PodSnapshot]) -> bool:
     """Say whether a Job has ended and what its worker left is not to be seen (yet)."""
     if job.step is Step.WORK and job.condition == "Complete":
         return False
     return bool(job.condition) and not job.deleting and message_of(job, pods) is None
 
 
-def uncounted(job: JobSeen, pods: Collection[PodSeen]) -> bool:
+def uncounted(job: JobSnapshot, pods: Collection[PodSnapshot]) -> bool:
     """Say whether the work step has ended and what some of its shards left is not to be seen (yet)."""
     if job.step is not Step.WORK or not job.condition or job.deleting:
         return False
@@ -82,7 +82,7 @@ def uncounted(job: JobSeen, pods: Collection[PodSeen]) -> bool:
     return not (good >= indexes.from_text(job.completed) and bad >= indexes.from_text(job.failed))
 
 
-def _view(job: JobSeen, pods: list[PodSeen], *, held: bool) -> JobView:
+def _view(job: JobSnapshot, pods: list[PodSnapshot], *, held: bool) -> JobView:
     message = message_of(job, pods)
     starts = [pod.started for pod in pods if pod.started is not None]
     completed = frozenset(indexes.from_text(job.completed))
@@ -105,7 +105,7 @@ def _view(job: JobSeen, pods: list[PodSeen], *, held: bool) -> JobView:
     )
 
 
-def _state(job: JobSeen, *, has_message: bool) -> JobState:
+def _state(job: JobSnapshot, *, has_message: bool) -> JobState:
     if job.condition == "Complete" and (has_message or job.step is Step.WORK):
         return JobState.COMPLETE
     if job.condition == "Failed":
@@ -113,7 +113,7 @@ def _state(job: JobSeen, *, has_message: bool) -> JobState:
     return JobState.SUSPENDED if job.suspended else JobState.RUNNING
 
 
-def message_of(job: JobSeen, pods: Collection[PodSeen]) -> str | None:
+def message_of(job: JobSnapshot, pods: Collection[PodSnapshot]) -> str | None:
     """Return what the worker of a single step left, None while it is not to be seen."""
     if job.kept_message is not None:
         return job.kept_message
@@ -127,7 +127,9 @@ def message_of(job: JobSeen, pods: Collection[PodSeen]) -> str | None:
     return max(ended, key=_end).message if ended else None
 
 
-def _progress(run_uid: str, reports: Mapping[int, ProgressReport], pods: list[PodSeen]) -> dict[int, ProgressReport]:
+def _progress(
+    run_uid: str, reports: Mapping[int, ProgressReport], pods: list[PodSnapshot]
+) -> dict[int, ProgressReport]:
     found = dict(reports)
     for pod in pods:
         report = final_report(run_uid, pod, known=found.get(pod.shard))
@@ -136,7 +138,7 @@ def _progress(run_uid: str, reports: Mapping[int, ProgressReport], pods: list[Po
     return found
 
 
-def final_report(run_uid: str, pod: PodSeen, *, known: ProgressReport | None) -> ProgressReport | None:
+def final_report(run_uid: str, pod: PodSnapshot, *, known: ProgressReport | None) -> ProgressReport | None:
     """Return what a pod of the work step said at its good end, as a report; None when it had none, or said nothing."""
     if pod.step is not Step.WORK or pod.exit_code != 0 or pod.started is None or pod.ended is None:
         return None
@@ -159,19 +161,19 @@ def final_report(run_uid: str, pod: PodSeen, *, known: ProgressReport | None) ->
     )
 
 
-def _failures(pods: list[PodSeen]) -> tuple[Failure, ...]:
+def _failures(pods: list[PodSnapshot]) -> tuple[Failure, ...]:
     failed = sorted((pod for pod in pods if _counts(pod)), key=_end)
     return tuple(_failure(pod) for pod in failed)
 
 
-def _counts(pod: PodSeen) -> bool:
+def _counts(pod: PodSnapshot) -> bool:
     """Say whether a pod's end was a failure of its worker: not a drained node, not lost peers, not a deleted pod."""
     # Killed for not ending in time, which it was told to do.
     killed = pod.deleting and pod.exit_code == _KILLED and pod.ended_reason != "OOMKilled"
     return pod.exit_code not in (None, 0, *UNCOUNTED) and not pod.disrupted and not killed
 
 
-def _failure(pod: PodSeen) -> Failure:
+def _failure(pod: PodSnapshot) -> Failure:
     try:
         told = StepFailure.model_validate_json(pod.message)
     except ValidationError:
@@ -185,5 +187,5 @@ def _failure(pod: PodSeen) -> Failure:
     )
 
 
-def _end(pod: PodSeen) -> tuple[float, str]:
+def _end(pod: PodSnapshot) -> tuple[float, str]:
     return (0.0 if pod.ended is None else pod.ended.timestamp(), pod.name)

@@ -1,7 +1,7 @@
 """What the watches have shown, by run: the only memory that a reconcile reads.
 
 Kept here and not in the framework's indexes, which never hear of an object that went while a watch was down; the
-watchdog compares with lists now and then and has such objects forgotten. An older event never replaces a newer one,
+auditor compares with lists now and then and evicts such objects. An older event never replaces a newer one,
 and what was deleted does not come back by an answer that was on its way: a uid is never used again.
 
 Children are kept by namespace and uid of their run: what another namespace says of a run is nobody's.
@@ -16,7 +16,7 @@ from typing import Any
 from shardwise_api.wire import ProgressReport, Step
 
 from ..observe.run import final_report
-from ..observe.seen import JobSeen, PodSeen, RunKey, job_seen, pod_seen
+from ..observe.snapshots import JobSnapshot, PodSnapshot, RunKey, job_snapshot, pod_snapshot
 
 Body = Mapping[str, Any]
 REMEMBERED_ENDS = 10_000
@@ -25,8 +25,8 @@ REMEMBERED_ENDS = 10_000
 
 @dataclass(slots=True)
 class _Children:
-    jobs: dict[str, JobSeen] = field(default_factory=dict)
-    pods: dict[str, PodSeen] = field(default_factory=dict)
+    jobs: dict[str, JobSnapshot] = field(default_factory=dict)
+    pods: dict[str, PodSnapshot] = field(default_factory=dict)
     reports: dict[int, ProgressReport] = field(default_factory=dict)
 
 
@@ -42,7 +42,7 @@ class Cache:
         self._watched: dict[str, dict[str, str]] = {}
         self._ended: dict[str, None] = {}
 
-    def see_run(self, body: Body, *, deleted: bool = False) -> None:
+    def upsert_run(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a run as a watch or an answer shows it."""
         uid = body["metadata"]["uid"]
         if deleted:
@@ -54,9 +54,9 @@ class Cache:
             self._expect(body["kind"], uid)
         self._changed((body["metadata"]["namespace"], uid))
 
-    def see_job(self, body: Body, *, deleted: bool = False) -> None:
+    def upsert_job(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a Job."""
-        seen, uid = job_seen(body), body["metadata"]["uid"]
+        seen, uid = job_snapshot(body), body["metadata"]["uid"]
         if seen is None or self._run_of_job.get(uid, seen.run) != seen.run:
             # No more as it was made: known as it was, nobody would mend it.
             self._drop_job(uid)
@@ -76,9 +76,9 @@ class Cache:
             self._expect("Job", uid)
             self._changed(run)
 
-    def see_pod(self, body: Body, *, deleted: bool = False) -> None:
+    def upsert_pod(self, body: Body, *, deleted: bool = False) -> None:
         """Take in a pod."""
-        seen = pod_seen(body)
+        seen = pod_snapshot(body)
         if seen is None or (seen.uid in self._ended and not deleted):
             return
         run = seen.run
@@ -116,16 +116,16 @@ class Cache:
         """Return the uids of all runs."""
         return list(self._runs)
 
-    def jobs(self, run: str) -> list[JobSeen]:
+    def jobs(self, run: str) -> list[JobSnapshot]:
         """Return a run's Jobs."""
         return list(self._known(run).jobs.values())
 
-    def pods(self, run: str) -> list[PodSeen]:
+    def pods(self, run: str) -> list[PodSnapshot]:
         """Return the pods of a run's Jobs."""
         children = self._known(run)
         return [pod for pod in children.pods.values() if pod.job_uid in children.jobs]
 
-    def leftovers(self, run: str, *, step: Step) -> list[PodSeen]:
+    def leftovers(self, run: str, *, step: Step) -> list[PodSnapshot]:
         """Return pods of a step that have not ended though their Job is gone, as they say by their labels."""
         children = self._known(run)
         return [
@@ -141,7 +141,7 @@ class Cache:
         """Return a run's newest report of each shard."""
         return self._known(run).reports
 
-    def pod(self, uid: str) -> tuple[str, PodSeen] | None:
+    def pod(self, uid: str) -> tuple[str, PodSnapshot] | None:
         """Return a pod of a run's Job, with the uid of the run."""
         key = self._run_of_pod.get(uid)
         if key is None or self._key(key[1]) != key:
@@ -157,7 +157,7 @@ class Cache:
         """
         return self._watched.get(kind, {})
 
-    def see(self, kind: str, body: Body, *, deleted: bool = False) -> None:
+    def on_watch_event(self, kind: str, body: Body, *, deleted: bool = False) -> None:
         """Take in what a watch shows, of any kind: TrainingRun, IngestRun, Job or Pod."""
         metadata = body["metadata"]
         shown = self._watched.setdefault(kind, {})
@@ -165,14 +165,14 @@ class Cache:
             shown.pop(metadata["uid"], None)
         elif metadata["uid"] not in self._ended:
             shown[metadata["uid"]] = metadata["resourceVersion"]
-        self.take(kind, body, deleted=deleted)
+        self.upsert(kind, body, deleted=deleted)
 
-    def take(self, kind: str, body: Body, *, deleted: bool = False) -> None:
+    def upsert(self, kind: str, body: Body, *, deleted: bool = False) -> None:
         """Take in an object that an answer shows."""
-        take = {"Job": self.see_job, "Pod": self.see_pod}.get(kind, self.see_run)
-        take(body, deleted=deleted)
+        upsert = {"Job": self.upsert_job, "Pod": self.upsert_pod}.get(kind, self.upsert_run)
+        upsert(body, deleted=deleted)
 
-    def forget(self, kind: str, uid: str) -> None:
+    def evict(self, kind: str, uid: str) -> None:
         """Drop an object that is no more, though no watch said so."""
         self._watched.get(kind, {}).pop(uid, None)
         self._end(uid)

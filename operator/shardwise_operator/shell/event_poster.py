@@ -1,7 +1,7 @@
 """Posts what happened as Kubernetes Events, beside the work and never in its way.
 
 Events are for people and may be lost: the queue is bounded, the rate too, and no trouble reaches the caller. Names are
-made from what is told, so that telling it again, by a restarted operator, makes no second Event.
+made from what is reported, so that reporting it again, by a restarted operator, makes no second Event.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 
 from shardwise_api.common import OPERATOR
 
-from ..core.happenings import Happening
+from ..core.events import RunEvent
 from .api import Api, ApiError
-from .rate import Rate, TokenBucket
+from .rate_limit import RateLimit, TokenBucket
 
 CONTROLLER = OPERATOR
 ACTION = "Reconcile"
 MAX_NOTE_BYTES = 1024
 """The API server takes no more."""
 MAX_WAITING = 500
-POSTS = Rate(per_second=5, burst=25)
+POSTS = RateLimit(per_second=5, burst=25)
 _TRIES = 3
 _RETRY_SECONDS = 5.0
 _MAX_NAME = 253
@@ -37,20 +37,20 @@ Run = Mapping[str, Any]
 log = logging.getLogger(__name__)
 
 
-def event_document(run: Run, happening: Happening, *, instance: str, at: datetime) -> dict[str, Any]:
+def event_document(run: Run, event: RunEvent, *, instance: str, at: datetime) -> dict[str, Any]:
     """Return the Event, as events.k8s.io/v1 takes it."""
     about = run["metadata"]
-    said = "\0".join((about["uid"], happening.reason, happening.message, happening.occasion))
-    suffix = f".{hashlib.sha256(said.encode('utf-8', 'replace')).hexdigest()[:16]}"
+    identity = "\0".join((about["uid"], event.reason, event.message, event.occasion))
+    suffix = f".{hashlib.sha256(identity.encode('utf-8', 'replace')).hexdigest()[:16]}"
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {"name": f"{about['name'][: _MAX_NAME - len(suffix)]}{suffix}", "namespace": about["namespace"]},
         "eventTime": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "type": happening.type,
-        "reason": str(happening.reason),
+        "type": event.type,
+        "reason": str(event.reason),
         "action": ACTION,
-        "note": _cut(happening.message),
+        "note": _cut(event.message),
         "regarding": {
             "apiVersion": run["apiVersion"],
             "kind": run["kind"],
@@ -82,15 +82,15 @@ class EventPoster:
         self.dropped = 0
         """Events that nobody will see: too many at once, or refused."""
 
-    def post(self, run: Run, *happened: Happening) -> None:
+    def post(self, run: Run, *events: RunEvent) -> None:
         """Queue what happened. Returns at once; of too many, the oldest are dropped."""
         at = datetime.now(UTC)
-        for happening in happened:
+        for event in events:
             if len(self._waiting) >= MAX_WAITING:
                 self._waiting.popleft()
                 self.dropped += 1
-            self._waiting.append(event_document(run, happening, instance=self._instance, at=at))
-        if happened:
+            self._waiting.append(event_document(run, event, instance=self._instance, at=at))
+        if events:
             self._nothing.clear()
             self._something.set()
 
@@ -140,8 +140,8 @@ class EventPoster:
 
 
 def _cut(text: str) -> str:
-    told = text.encode("utf-8", "replace")
-    if len(told) <= MAX_NOTE_BYTES:
-        return told.decode()
+    note = text.encode("utf-8", "replace")
+    if len(note) <= MAX_NOTE_BYTES:
+        return note.decode()
     end = "…"
-    return told[: MAX_NOTE_BYTES - len(end.encode())].decode("utf-8", "ignore") + end
+    return note[: MAX_NOTE_BYTES - len(end.encode())].decode("utf-8", "ignore") + end

@@ -7,19 +7,19 @@ import logging
 
 from .cache import Cache
 from .metrics import KnownRun
-from .reconcile import RunLoop, Tools
+from .reconcile import ReconcileContext, RunLoop
 
 log = logging.getLogger(__name__)
 
 STUCK_SECONDS = 120.0
-"""A look takes a handful of calls with a time limit each; longer than this, something hangs."""
+"""A reconcile takes a handful of calls with a time limit each; longer than this, something hangs."""
 
 
 class Manager:
     """Starts and stops loops. All methods are called in the event loop's thread."""
 
-    def __init__(self, *, tools: Tools) -> None:
-        self._tools = tools
+    def __init__(self, *, context: ReconcileContext) -> None:
+        self._context = context
         self._loops: dict[str, RunLoop] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leading = False
@@ -27,26 +27,26 @@ class Manager:
     @property
     def cache(self) -> Cache:
         """What the loops read."""
-        return self._tools.cache
+        return self._context.cache
 
     def changed(self, uid: str) -> None:
-        """Have a run looked at; one seen for the first time gets its loop."""
+        """Have a run reconciled; one seen for the first time gets its loop."""
         if not self._leading:
             return
         loop = self._loops.get(uid)
         if loop is not None:
             loop.wake()
-        elif self._tools.cache.run(uid) is not None:
+        elif self._context.cache.run(uid) is not None:
             self._start(uid)
 
-    def lead(self) -> None:
+    def start_leading(self) -> None:
         """Begin to look after all runs."""
-        log.info("leading: looking after %d runs", len(self._tools.cache.runs()))
+        log.info("leading: looking after %d runs", len(self._context.cache.runs()))
         self._leading = True
-        for uid in self._tools.cache.runs():
+        for uid in self._context.cache.runs():
             self.changed(uid)
 
-    def follow(self) -> None:
+    def stop_leading(self) -> None:
         """Stop at once: somebody else may lead by now."""
         log.info("following")
         self._leading = False
@@ -58,14 +58,14 @@ class Manager:
     async def stop(self) -> None:
         """Stop, and wait until nothing of it runs any more."""
         tasks = list(self._tasks.values())
-        self.follow()
+        self.stop_leading()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def known_runs(self) -> list[KnownRun]:
         """Return all runs that are looked after, as last planned."""
         found = []
         for uid, loop in self._loops.items():
-            body = self._tools.cache.run(uid)
+            body = self._context.cache.run(uid)
             if body is not None and loop.status is not None:
                 metadata = body["metadata"]
                 found.append(
@@ -77,7 +77,7 @@ class Manager:
 
     def problem(self) -> str | None:
         """Return what is wrong with the loops, None when nothing is."""
-        now = self._tools.clock()
+        now = self._context.clock()
         stuck = [
             uid
             for uid, loop in self._loops.items()
@@ -86,7 +86,7 @@ class Manager:
         return f"{len(stuck)} runs are stuck in a look, as {stuck[0]}" if stuck else None
 
     def _start(self, uid: str) -> None:
-        loop = RunLoop(uid=uid, tools=self._tools)
+        loop = RunLoop(uid=uid, context=self._context)
         task = asyncio.create_task(loop.run(), name=f"run {uid}")
         self._loops[uid], self._tasks[uid] = loop, task
         task.add_done_callback(lambda done: self._ended(uid, done))

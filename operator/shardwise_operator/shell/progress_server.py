@@ -27,7 +27,7 @@ from yarl import URL
 from shardwise_api.wire import ProgressReport, Step
 
 from ..core.conditions import shortened
-from .rate import Rate, TokenBuckets
+from .rate_limit import RateLimit, TokenBuckets
 from .tokens import MAX_TOKEN_CHARACTERS, Reviewer, ReviewUnavailable, TokenRefused, read_claim
 
 PATH = "/v1/progress"
@@ -42,7 +42,7 @@ SOURCE_SHARE = 4
 """One address may have this part of them: behind a node's address there may be many pods, and never all of them."""
 RELAY_SHARE = 2
 """What one address hands on for others may have this part, and each of those its own: their names can be made up."""
-REPORTS_PER_POD = Rate(per_second=1, burst=5)
+REPORTS_PER_POD = RateLimit(per_second=1, burst=5)
 """A worker reports at most every two seconds, and once more at its end."""
 FORWARDED = "X-Shardwise-Forwarded"
 """Holds the address that a report came from when another replica hands it on."""

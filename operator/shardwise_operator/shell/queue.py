@@ -8,7 +8,7 @@ from typing import Any
 
 from ..children.names import KUEUE, KUEUE_QUEUE
 from ..core.conditions import shortened
-from ..observe.seen import JobSeen
+from ..observe.snapshots import JobSnapshot
 from .api import Api, ApiError
 from .paths import workloads_path
 
@@ -31,7 +31,7 @@ class QueueReasons:
         self._known: tuple[str, float, str] | None = None
         self._unreadable_until = 0.0
 
-    async def of(self, namespace: str, jobs: Collection[JobSeen], *, held: Collection[str]) -> str:
+    async def of(self, namespace: str, jobs: Collection[JobSnapshot], *, held: Collection[str]) -> str:
         """Return why the first of the Jobs waits that is held; empty when none is."""
         waiting = (job for job in jobs if job.suspended and not job.condition and not job.deleting)
         job = min((job for job in waiting if job.queue or job.uid in held), key=lambda job: job.part, default=None)
@@ -47,7 +47,7 @@ class QueueReasons:
         told = await self._told(namespace, job)
         return shortened(f"{place}: {told}" if told else place)
 
-    async def _told(self, namespace: str, job: JobSeen) -> str:
+    async def _told(self, namespace: str, job: JobSnapshot) -> str:
         now = self._clock()
         if self._known is not None and self._known[0] == job.uid and now - self._known[1] < ASK_SECONDS:
             return self._known[2]
@@ -55,7 +55,7 @@ class QueueReasons:
         self._known = (job.uid, now, told)
         return told
 
-    async def _ask(self, namespace: str, job: JobSeen) -> str:
+    async def _ask(self, namespace: str, job: JobSnapshot) -> str:
         for version in VERSIONS:
             try:
                 found = await self._api.get(

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from ..children.pod import TOKEN_AUDIENCE
 from .api import Api, ApiError
-from .rate import Rate, TokenBucket, TokenBuckets
+from .rate_limit import RateLimit, TokenBucket, TokenBuckets
 
 MAX_TOKEN_CHARACTERS = 8192
 KNOWN_SECONDS = 60.0
@@ -29,13 +29,13 @@ KNOWN_SECONDS = 60.0
 REFUSED_SECONDS = 10.0
 MAX_KNOWN = 8192
 MAX_REFUSED = 1024
-REVIEWS = Rate(per_second=50, burst=200)
+REVIEWS = RateLimit(per_second=50, burst=200)
 """TokenReviews in all: a thousand workers ask for 17 per second."""
-REVIEWS_PER_SOURCE = Rate(per_second=1, burst=50)
+REVIEWS_PER_SOURCE = RateLimit(per_second=1, burst=50)
 """TokenReviews for one address whose tokens are no good. A good one costs it nothing: a node may hide many pods."""
-REVIEWS_PER_RELAY = Rate(per_second=10, burst=100)
+REVIEWS_PER_RELAY = RateLimit(per_second=10, burst=100)
 """The same for all that one other replica hands on, or who says that it is one."""
-REVIEWS_PER_POD = Rate(per_second=0.2, burst=3)
+REVIEWS_PER_POD = RateLimit(per_second=0.2, burst=3)
 """Good tokens of one pod that cost its address nothing; it has one, and another after an hour."""
 
 _PATH = "/apis/authentication.k8s.io/v1/tokenreviews"

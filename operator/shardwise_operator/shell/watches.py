@@ -22,7 +22,7 @@ def registry_for(cache: Cache) -> kopf.OperatorRegistry:
 
     def watch(kind: str) -> Any:
         async def seen(event: kopf.RawEvent, **_: Any) -> None:
-            cache.see(kind, _plain(event["object"]), deleted=event["type"] == "DELETED")
+            cache.on_watch_event(kind, _plain(event["object"]), deleted=event["type"] == "DELETED")
 
         seen.__name__ = f"see_{kind.lower()}"
         return seen

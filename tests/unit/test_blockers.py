@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from shardwise_operator.observe.trouble import reason_of, trouble_in_events, trouble_of
-from tests.support.bodies import condition, ended, pod, running, seen_pod, text, waiting
+from shardwise_operator.observe.blockers import blocker_in_events, blocker_of, reason_of
+from tests.support.bodies import condition, ended, pod, running, snapshot_of_pod, text, waiting
 from tests.support.virtual_time import T0
 
 Body = dict[str, Any]
 
 
 def reasons(*bodies: Body) -> list[str]:
-    found = trouble_of([seen_pod(body) for body in bodies])
+    found = blocker_of([snapshot_of_pod(body) for body in bodies])
     return [] if found is None else [found.reason]
 
 
@@ -39,7 +39,7 @@ def reasons(*bodies: Body) -> list[str]:
     ],
 )  # fmt: skip
 def test_a_waiting_pod_has_its_reason(status: Body, reason: str) -> None:
-    found = trouble_of([seen_pod(pod(**status))])
+    found = blocker_of([snapshot_of_pod(pod(**status))])
     assert found is not None
     assert found.reason == reason
     assert found.message.startswith("pod words-0-")
@@ -63,18 +63,18 @@ def test_a_pod_that_starts_or_runs_or_goes_is_no_trouble(body: Body) -> None:
 
 def test_the_first_shard_speaks_for_all() -> None:
     bodies = [pod(n, uid=f"pod-{n}", **waiting("ErrImagePull", "no such image")) for n in (5, 2, 7)]
-    found = trouble_of([seen_pod(body) for body in bodies])
+    found = blocker_of([snapshot_of_pod(body) for body in bodies])
     assert found is not None
     assert found.message == "pod words-2-pod-2: the image can't be pulled: no such image (and 2 more pods)"
 
 
 def test_it_is_the_same_whatever_the_order() -> None:
-    bodies = [seen_pod(pod(n, **waiting("ErrImagePull", f"message {n}"))) for n in range(3)]
-    assert trouble_of(bodies) == trouble_of(bodies[::-1])
+    bodies = [snapshot_of_pod(pod(n, **waiting("ErrImagePull", f"message {n}"))) for n in range(3)]
+    assert blocker_of(bodies) == blocker_of(bodies[::-1])
 
 
 def test_a_long_message_is_cut() -> None:
-    found = trouble_of([seen_pod(pod(**waiting("ErrImagePull", "x" * 9999)))])
+    found = blocker_of([snapshot_of_pod(pod(**waiting("ErrImagePull", "x" * 9999)))])
     assert found is not None
     assert len(found.message) == 1024
 
@@ -99,7 +99,7 @@ def test_a_long_message_is_cut() -> None:
     ],
 )  # fmt: skip
 def test_an_event_has_its_reason(message: str, reason: str) -> None:
-    found = trouble_in_events([event(message)])
+    found = blocker_in_events([event(message)])
     assert found is not None
     assert (found.reason, found.message) == (reason, message)
 
@@ -109,32 +109,32 @@ def test_the_newest_warning_counts() -> None:
         event("older", at=1), event("newest", at=9), event("fine", at=20, type="Normal"), event("", at=30),
         event("in between", at=5),
     ]  # fmt: skip
-    found = trouble_in_events(events)
+    found = blocker_in_events(events)
     assert found is not None
     assert found.message == "newest"
 
 
 def test_a_series_is_as_new_as_its_last() -> None:
     series = {"lastTimestamp": None, "series": {"lastObservedTime": text(99)}}
-    found = trouble_in_events([event("single", at=50), {**event("series"), **series}])
+    found = blocker_in_events([event("single", at=50), {**event("series"), **series}])
     assert found is not None
     assert found.message == "series"
 
 
 def test_without_warnings_there_is_no_trouble() -> None:
-    assert trouble_in_events([]) is None
-    assert trouble_in_events([event("fine", type="Normal")]) is None
+    assert blocker_in_events([]) is None
+    assert blocker_in_events([event("fine", type="Normal")]) is None
 
 
 def test_what_was_said_before_it_was_mended_is_over() -> None:
     old = event("exceeded quota", at=10)
-    assert trouble_in_events([old], since=T0 + timedelta(seconds=11)) is None
-    assert trouble_in_events([old], since=T0 + timedelta(seconds=9)) is not None
+    assert blocker_in_events([old], since=T0 + timedelta(seconds=11)) is None
+    assert blocker_in_events([old], since=T0 + timedelta(seconds=9)) is not None
 
 
 def test_an_event_without_a_time_still_counts() -> None:
     timeless = {"type": "Warning", "message": "exceeded quota", "metadata": {}}
-    assert trouble_in_events([timeless], since=T0) is not None
+    assert blocker_in_events([timeless], since=T0) is not None
 
 
 def test_what_nobody_knows_keeps_its_own_reason() -> None:

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_operator.shell.api import Api, ApiError
-from shardwise_operator.shell.watchdog import (
+from shardwise_operator.shell.watch_audit import (
     AUDIT_EVERY,
     SILENT_SECONDS,
     STALE_SECONDS,
     Findings,
     Sample,
-    Watchdog,
+    WatchAuditor,
     Watched,
     audit,
 )  # fmt: skip
@@ -86,7 +86,7 @@ class TestAudit:
         assert findings.gone == known.keys() - truth.keys()
 
 
-class TestWatchdog:
+class TestWatchAuditor:
     def test_a_watch_that_follows_is_no_problem(self) -> None:
         cluster = Cluster()
         for number in range(10):
@@ -100,7 +100,7 @@ class TestWatchdog:
         cluster.write("job-0", watch=False)
         cluster.pass_time(AUDIT_EVERY, times=2)
         assert cluster.refreshed == [("Job", "/apis/batch/v1/namespaces/team/jobs/job-0")]
-        assert cluster.watchdog.stale_seconds("Job") == 2 * AUDIT_EVERY - AUDIT_EVERY
+        assert cluster.auditor.stale_seconds("Job") == 2 * AUDIT_EVERY - AUDIT_EVERY
         assert cluster.problem() is None
         cluster.pass_time(AUDIT_EVERY, times=2)
         assert cluster.problem() == "watches miss what happens: Job (180 s)"
@@ -113,7 +113,7 @@ class TestWatchdog:
         cluster.write("job-0", watch=True)
         cluster.pass_time(AUDIT_EVERY)
         assert cluster.problem() is None
-        assert cluster.watchdog.stale_seconds("Job") == 0
+        assert cluster.auditor.stale_seconds("Job") == 0
 
     def test_a_missed_end_is_made_up_for(self) -> None:
         cluster = Cluster()
@@ -154,7 +154,7 @@ class TestWatchdog:
         cluster.pass_time(1, times=20)
         assert cluster.refreshed == []
 
-    def test_a_watchdog_that_stopped_is_a_problem_too(self) -> None:
+    def test_an_auditor_that_stopped_is_a_problem_too(self) -> None:
         cluster = Cluster()
         cluster.clock += SILENT_SECONDS + 1
         assert cluster.problem() == f"no audit of the watches for {SILENT_SECONDS + 1:.0f} s"
@@ -204,12 +204,12 @@ class Cluster(Api):
         self._page = page
         self._version = 0
         self._shown: dict[str, str] = {}
-        self.watchdog = Watchdog(
+        self.auditor = WatchAuditor(
             api=self,
             watched=(Watched(kind="Job", paths=paths, params={"labelSelector": "shardwise.dev/run-uid"}),),
             seen=lambda kind: self._shown if kind == "Job" else {},
             refresh=self._refresh,
-            forget=self._forget,
+            evict=self._evict,
             clock=lambda: self.clock,
         )
 
@@ -225,10 +225,10 @@ class Cluster(Api):
         """Let time pass, with an audit after each step."""
         for _ in range(times):
             self.clock += seconds
-            asyncio.run(self.watchdog.audit_all())
+            asyncio.run(self.auditor.audit_all())
 
     def problem(self) -> str | None:
-        return self.watchdog.problem()
+        return self.auditor.problem()
 
     async def get(self, path: str, *, params: Mapping[str, str] | None = None, accept: str | None = None) -> Body:
         assert accept == "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -250,7 +250,7 @@ class Cluster(Api):
         if self.refresh_error is not None:
             raise self.refresh_error
 
-    def _forget(self, kind: str, uid: str) -> None:
+    def _evict(self, kind: str, uid: str) -> None:
         self.forgotten.append((kind, uid))
         del self._shown[uid]
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..core.conditions import shortened
-from ..core.observed import Trouble
-from .seen import PodSeen
+from ..core.observed import Blocker
+from .snapshots import PodSnapshot
 
 _STARTING = ("", "ContainerCreating", "PodInitializing")
 _EVENT_REASONS = (
@@ -33,22 +33,22 @@ _HINTS = {
 }
 
 
-def trouble_of(pods: Collection[PodSeen]) -> Trouble | None:
+def blocker_of(pods: Collection[PodSnapshot]) -> Blocker | None:
     """Return why pods that should run don't, None when nothing stands in their way."""
     waiting = [pod for pod in pods if not pod.deleting and pod.phase == "Pending" and pod.waiting not in _STARTING]
     if not waiting:
         return None
     first = min(waiting, key=lambda pod: (pod.step, pod.shard, pod.name))
-    # The two take turns, and are one trouble.
+    # The two take turns, and are one blocker.
     pulling = first.waiting in ("ErrImagePull", "ImagePullBackOff")
     reason = "ImagePullBackOff" if pulling else reason_of(first.waiting_message, otherwise=first.waiting)
     hint = _HINTS.get(first.waiting)
-    told = f"{hint}: {first.waiting_message}" if hint else first.waiting_message
+    message = f"{hint}: {first.waiting_message}" if hint else first.waiting_message
     more = f" (and {len(waiting) - 1} more pods)" if len(waiting) > 1 else ""
-    return Trouble(reason=reason, message=shortened(f"pod {first.name}: {told}{more}"))
+    return Blocker(reason=reason, message=shortened(f"pod {first.name}: {message}{more}"))
 
 
-def trouble_in_events(events: Iterable[Mapping[str, Any]], *, since: datetime | None = None) -> Trouble | None:
+def blocker_in_events(events: Iterable[Mapping[str, Any]], *, since: datetime | None = None) -> Blocker | None:
     """Return what the newest warning among a Job's or pod's Events says; one from before `since` is mended."""
     warnings = [event for event in events if event.get("type") == "Warning" and event.get("message")]
     if since is not None:
@@ -57,7 +57,7 @@ def trouble_in_events(events: Iterable[Mapping[str, Any]], *, since: datetime | 
         return None
     newest = max(warnings, key=_event_time)
     message = str(newest["message"])
-    return Trouble(reason=reason_of(message, otherwise=str(newest.get("reason") or "Warning")), message=message)
+    return Blocker(reason=reason_of(message, otherwise=str(newest.get("reason") or "Warning")), message=message)
 
 
 def reason_of(message: str, *, otherwise: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
+class RateLimit:
     """`per_second` in the long run, `burst` at once after a quiet time."""
 
     per_second: float
@@ -26,7 +26,7 @@ class TokenBucket:
 
     __slots__ = ("_rate", "_time", "_tokens")
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: RateLimit) -> None:
         self._rate = rate
         self._tokens = float(rate.burst)
         self._time: float | None = None
@@ -58,7 +58,7 @@ class TokenBucket:
 class TokenBuckets:
     """A bucket per key, in bounded memory: a full bucket says nothing and is dropped, then the longest unused one."""
 
-    def __init__(self, rate: Rate, *, limit: int = 10_000) -> None:
+    def __init__(self, rate: RateLimit, *, limit: int = 10_000) -> None:
         self._rate = rate
         self._limit = limit
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from ..core.conditions import shortened
-from ..core.observed import Trouble
-from ..observe.seen import JobSeen, PodSeen
-from ..observe.trouble import reason_of, trouble_in_events
+from ..core.observed import Blocker
+from ..observe.blockers import blocker_in_events, reason_of
+from ..observe.snapshots import JobSnapshot, PodSnapshot
 from .api import Api, ApiError
-from .hands import NameTaken
+from .apply import NameTaken
 from .paths import events_path
 
 PATIENCE = timedelta(seconds=4)
@@ -18,20 +18,22 @@ PATIENCE = timedelta(seconds=4)
 _STARTING = ("", "ContainerCreating")
 
 
-def refused(error: ApiError | NameTaken) -> Trouble:
+def refused(error: ApiError | NameTaken) -> Blocker:
     """Return what a refused call stands in the way of."""
     if isinstance(error, NameTaken):
-        return Trouble(reason="NameTaken", message=str(error))
+        return Blocker(reason="NameTaken", message=str(error))
     if error.status == 0:
-        return Trouble(reason="Unreachable", message=f"the API server does not answer: {error.message}")
+        return Blocker(reason="Unreachable", message=f"the API server does not answer: {error.message}")
     reason = reason_of(error.message, otherwise=error.reason or "ApiError")
     # Forbidden is also what admission says; only this is about the operator's own rights.
     lacking = reason == "Forbidden" and "cannot" in error.message
     hint = "; the operator's role lacks a right: install the chart with its rbac, for this namespace too"
-    return Trouble(reason=reason, message=shortened(f"{error.message}{hint if lacking else ''}"))
+    return Blocker(reason=reason, message=shortened(f"{error.message}{hint if lacking else ''}"))
 
 
-def unexplained(*, now: datetime, jobs: Collection[JobSeen], pods: Collection[PodSeen]) -> tuple[str, str] | None:
+def unexplained(
+    *, now: datetime, jobs: Collection[JobSnapshot], pods: Collection[PodSnapshot]
+) -> tuple[str, str] | None:
     """Return kind and uid of an object whose Events may say why too few workers run; None when enough do."""
     for job in jobs:
         if job.condition or job.suspended or job.deleting or job.created is None:
@@ -47,10 +49,10 @@ def unexplained(*, now: datetime, jobs: Collection[JobSeen], pods: Collection[Po
     return None
 
 
-async def explain(
+async def diagnose(
     *, api: Api, namespace: str, kind: str, uid: str, since: datetime | None = None
-) -> Trouble | None:  # fmt: skip
+) -> Blocker | None:  # fmt: skip
     """Return what an object's Events say is wrong; what they said before `since` is over."""
     selector = f"involvedObject.kind={kind},involvedObject.uid={uid},type=Warning"
     found = await api.get(events_path(namespace), params={"fieldSelector": selector, "limit": "50"})
-    return trouble_in_events(found.get("items", []), since=since)
+    return blocker_in_events(found.get("items", []), since=since)

@@ -1,4 +1,4 @@
-"""Does what a plan says, by few calls: children are applied once and then only told to go on, to pause or to stop."""
+"""Carries out a plan with few calls: children are applied once, and then only resumed, suspended or stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..children import ChildSettings, children_of, document_of
 from ..children.names import KUEUE_PRIORITY, KUEUE_QUEUE, Annotations, child_name, queue_labels
 from ..children.parts import Part, Standing, parallelisms, parts_of
 from ..core.actions import Action, DeleteRun, EnsureJob
-from ..observe.seen import JobSeen, job_seen
+from ..observe.snapshots import JobSnapshot, job_snapshot
 from .api import Api, ApiError
 from .cache import Cache
 from .paths import object_path
@@ -30,8 +30,8 @@ class NameTaken(Exception):
     """An object that isn't the run's has the name of one of its children."""
 
 
-class Hands:
-    """Acts for one operator."""
+class ActionExecutor:
+    """Carries out actions for one operator."""
 
     def __init__(
         self, *, api: Api, cache: Cache, settings: ChildSettings, leading: Callable[[], bool] = lambda: True
@@ -45,7 +45,7 @@ class Hands:
         self._documents: dict[str, dict[str, Any]] = {}
         """What this operator has written for workers of a gang to read, by the uid of their Job."""
 
-    async def act(self, run: Run, action: Action, *, jobs: Collection[JobSeen]) -> None:
+    async def execute(self, run: Run, action: Action, *, jobs: Collection[JobSnapshot]) -> None:
         """Carry out one action; repeating it does nothing.
 
         Raises:
@@ -70,22 +70,22 @@ class Hands:
             else:
                 await self._suspend(run, job)
 
-    def held(self, jobs: Collection[JobSeen]) -> frozenset[str]:
+    def held(self, jobs: Collection[JobSnapshot]) -> frozenset[str]:
         """Return the uids of Jobs that somebody suspended whom no queue's label names: they are left to whoever did."""
         return frozenset(job.uid for job in jobs if job.suspended and not job.queue and job.uid in self._let_go)
 
-    async def keep_message(self, run: Run, job: JobSeen, message: str) -> None:
+    async def keep_message(self, run: Run, job: JobSnapshot, message: str) -> None:
         """Write a step's termination message down on its Job: pods go with their node."""
         await self._merge(run, job, {"metadata": {"annotations": {Annotations.MESSAGE.value: message}}})
 
-    async def delete_job(self, run: Run, job: JobSeen, *, if_unchanged: bool = False) -> None:
+    async def delete_job(self, run: Run, job: JobSnapshot, *, if_unchanged: bool = False) -> None:
         """Delete a Job with its pods; `if_unchanged`: only if it is still what was seen."""
         version = {"resourceVersion": job.version} if if_unchanged else {}
         if await self._delete(_job_path(run, job.name), {"uid": job.uid, **version}):
             # The watch may be between two connections just now, and never tell.
-            self._cache.forget("Job", job.uid)
+            self._cache.evict("Job", job.uid)
 
-    async def _ensure(self, run: Run, action: EnsureJob, own: Mapping[int, JobSeen]) -> None:
+    async def _ensure(self, run: Run, action: EnsureJob, own: Mapping[int, JobSnapshot]) -> None:
         parts = parts_of(run, action)
         given = _shares(run, action, parts, own)
         places = {number: given.get(number) if _sized_by_queue(job) else job.parallelism for number, job in own.items()}
@@ -129,7 +129,7 @@ class Hands:
         if refused is not None:
             raise refused
 
-    async def _as_they_are(self, run: Run, action: EnsureJob, parts: Sequence[Part]) -> dict[int, JobSeen]:
+    async def _as_they_are(self, run: Run, action: EnsureJob, parts: Sequence[Part]) -> dict[int, JobSnapshot]:
         found = {}
         for part in parts:
             name = child_name(run=run.metadata.name, step=action.step, part=part.number)
@@ -139,14 +139,14 @@ class Hands:
                 if error.status != _NOT_FOUND:
                     raise
                 continue
-            self._cache.see_job(body)
-            seen = job_seen(body)
+            self._cache.upsert_job(body)
+            seen = job_snapshot(body)
             # Of somebody else's the attempt to make ours will tell.
             if seen is not None and seen.run == (run.metadata.namespace, run.metadata.uid):
                 found[part.number] = seen
         return found
 
-    async def _go_on(self, run: Run, action: EnsureJob, job: JobSeen, *, parallelism: int) -> None:
+    async def _go_on(self, run: Run, action: EnsureJob, job: JobSnapshot, *, parallelism: int) -> None:
         wanted: dict[str, Any] = {} if _sized_by_queue(job) else {"parallelism": parallelism}
         given = {"parallelism": job.parallelism, "suspend": job.suspended, "completions": job.completions}
         if is_gang(run) and action.step is Step.WORK:
@@ -166,7 +166,7 @@ class Hands:
         if wanted.get("suspend") is False:
             self._let_go.add(job.uid)
 
-    def _queue_labels(self, run: Run, job: JobSeen) -> dict[str, str]:
+    def _queue_labels(self, run: Run, job: JobSnapshot) -> dict[str, str]:
         """Return the labels of its queue that a Job lacks; they may change as long as it waits."""
         if not job.suspended:
             return {}
@@ -176,7 +176,7 @@ class Hands:
         known = {KUEUE_QUEUE: job.queue, KUEUE_PRIORITY: job.priority}
         return {key: value for key, value in queue_labels(run).items() if known[key] != value}
 
-    async def _ensure_document(self, run: Run, action: EnsureJob, job: JobSeen) -> None:
+    async def _ensure_document(self, run: Run, action: EnsureJob, job: JobSnapshot) -> None:
         # Before the Job's size: a rank that starts must not learn a number that is over. Compared with what was written
         # and not with the Job's size, which says nothing about a document that was written and not followed up.
         document = document_of(run, action=action)
@@ -190,14 +190,14 @@ class Hands:
         metadata = child["metadata"]
         path = object_path(kind=child["kind"], namespace=metadata["namespace"], name=metadata["name"])
         found = await self._refuse_foreign(run, child, path)
-        if child["kind"] == "Job" and found is not None and job_seen(found) is not None:
+        if child["kind"] == "Job" and found is not None and job_snapshot(found) is not None:
             # Made by a call whose answer was lost: what others have changed in it since is theirs.
-            self._cache.see_job(found)
+            self._cache.upsert_job(found)
             return
         self._fence()
         made = await self._api.apply(path, child)
         if child["kind"] == "Job":
-            self._cache.see_job(made)
+            self._cache.upsert_job(made)
             if not child["spec"]["suspend"]:
                 self._let_go.add(made["metadata"]["uid"])
 
@@ -218,12 +218,12 @@ class Hands:
             raise NameTaken(f"{what} is being deleted: it is made anew when it is gone")
         return found
 
-    async def _suspend(self, run: Run, job: JobSeen) -> None:
+    async def _suspend(self, run: Run, job: JobSnapshot) -> None:
         if not job.suspended:
             self._let_go.discard(job.uid)
             await self._merge(run, job, {"spec": {"suspend": True}})
 
-    async def _merge(self, run: Run, job: JobSeen, patch: dict[str, Any]) -> None:
+    async def _merge(self, run: Run, job: JobSnapshot, patch: dict[str, Any]) -> None:
         # With its uid: another Job may have the name by now, and the end of this one may have been missed.
         metadata = {**patch.get("metadata", {}), "uid": job.uid}
         self._fence()
@@ -232,9 +232,9 @@ class Hands:
         except ApiError as error:
             if error.status != _NOT_FOUND and "metadata.uid" not in error.message:
                 raise
-            self._cache.forget("Job", job.uid)
+            self._cache.evict("Job", job.uid)
         else:
-            self._cache.see_job(merged)
+            self._cache.upsert_job(merged)
 
     async def _delete_run(self, run: Run) -> None:
         path = object_path(kind=run.kind, namespace=run.metadata.namespace, name=run.metadata.name)
@@ -255,17 +255,17 @@ class Hands:
             raise NotLeading
 
 
-def _shares(run: Run, action: EnsureJob, parts: Sequence[Part], own: Mapping[int, JobSeen]) -> dict[int, int]:
+def _shares(run: Run, action: EnsureJob, parts: Sequence[Part], own: Mapping[int, JobSnapshot]) -> dict[int, int]:
     standings = {number: Standing(parallelism=job.parallelism, left=_left(job)) for number, job in own.items()}
     return parallelisms(run, action, parts, standings=standings)
 
 
-def _sized_by_queue(job: JobSeen) -> bool:
+def _sized_by_queue(job: JobSnapshot) -> bool:
     """Say whether Kueue has let a Job begin with as much parallelism as there was quota for."""
     return job.may_shrink and bool(job.queue) and not job.suspended
 
 
-def _left(job: JobSeen) -> int:
+def _left(job: JobSnapshot) -> int:
     over = sum(len(indexes.from_text(text)) for text in (job.completed, job.failed))
     # A Job that failed as a whole needs no place for what it did not come to.
     return 0 if job.condition else job.completions - over

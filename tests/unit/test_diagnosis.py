@@ -8,9 +8,20 @@ from typing import Any
 import pytest
 
 from shardwise_operator.shell.api import ApiError
-from shardwise_operator.shell.hands import NameTaken
-from shardwise_operator.shell.obstacles import PATIENCE, explain, refused, unexplained
-from tests.support.bodies import condition, ended, job, over, pod, running, seen_job, seen_pod, text, waiting
+from shardwise_operator.shell.apply import NameTaken
+from shardwise_operator.shell.diagnosis import PATIENCE, diagnose, refused, unexplained
+from tests.support.bodies import (
+    condition,
+    ended,
+    job,
+    over,
+    pod,
+    running,
+    snapshot_of_job,
+    snapshot_of_pod,
+    text,
+    waiting,
+)
 from tests.support.fake_api import FakeApi
 from tests.support.virtual_time import T0, in_virtual_time
 
@@ -19,7 +30,7 @@ LATER = PATIENCE + timedelta(seconds=1)
 
 
 def asked(jobs: list[Body], pods: list[Body], *, after: timedelta = LATER) -> tuple[str, str] | None:
-    return unexplained(now=T0 + after, jobs=[seen_job(j) for j in jobs], pods=[seen_pod(p) for p in pods])
+    return unexplained(now=T0 + after, jobs=[snapshot_of_job(j) for j in jobs], pods=[snapshot_of_pod(p) for p in pods])
 
 
 class TestWhomToAsk:
@@ -71,7 +82,7 @@ class TestAsking:
                 {"kind": "Event", "metadata": {"name": str(number), "namespace": "team"}, "type": type_,
                  "message": message, "lastTimestamp": text(number), "involvedObject": {"kind": "Job", "uid": uid}},
             )  # fmt: skip
-        found = in_virtual_time(explain(api=api, namespace="team", kind="Job", uid="a"))
+        found = in_virtual_time(diagnose(api=api, namespace="team", kind="Job", uid="a"))
         assert found is not None
         assert (found.reason, found.message) == ("QuotaExceeded", "exceeded quota")
 

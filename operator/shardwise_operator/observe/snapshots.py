@@ -42,7 +42,7 @@ _NOT_OURS = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobSeen:
+class JobSnapshot:
     """A child Job."""
 
     run: RunKey
@@ -78,7 +78,7 @@ class JobSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PodSeen:
+class PodSnapshot:
     """A pod of a child Job."""
 
     run: RunKey
@@ -103,10 +103,10 @@ class PodSeen:
     disrupted: bool = False
 
 
-_JOB, _POD = TypeAdapter(JobSeen), TypeAdapter(PodSeen)
+_JOB, _POD = TypeAdapter(JobSnapshot), TypeAdapter(PodSnapshot)
 
 
-def job_seen(body: Body) -> JobSeen | None:
+def job_snapshot(body: Body) -> JobSnapshot | None:
     """Return what matters of a Job, None when it is none of ours, or no more as it was made: it is applied anew."""
     try:
         return _JOB.validate_python(_job(body))
@@ -114,7 +114,7 @@ def job_seen(body: Body) -> JobSeen | None:
         return None
 
 
-def pod_seen(body: Body) -> PodSeen | None:
+def pod_snapshot(body: Body) -> PodSnapshot | None:
     """Return what matters of a pod, None when it is of no Job of ours."""
     try:
         return _POD.validate_python(_pod(body))

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from shardwise_operator.core.observed import FAILED_INDEXES, JobState, JobView
-from shardwise_operator.observe.together import together
+from shardwise_operator.observe.aggregate import aggregate
 from tests.support.virtual_time import T0
 
 AT_WORK = JobView(
@@ -28,7 +28,7 @@ BROKEN = replace(ONE_FAILED, reason="DeadlineExceeded", message="too late")
 
 
 def test_one_alone_is_itself() -> None:
-    assert together([AT_WORK], of=1) is AT_WORK
+    assert aggregate([AT_WORK], of=1) is AT_WORK
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_one_alone_is_itself() -> None:
     ],
 )
 def test_it_is_over_when_all_are_or_one_is_broken(jobs: list[JobView], of: int, state: JobState) -> None:
-    assert together(jobs, of=of).state is state
+    assert aggregate(jobs, of=of).state is state
 
 
 def test_shards_and_workers_are_those_of_all() -> None:
-    found = together([AT_WORK, ONE_FAILED], of=2)
+    found = aggregate([AT_WORK, ONE_FAILED], of=2)
     assert (found.completions, found.active, found.running) == (5, 2, frozenset({1, 2}))
     assert (found.completed, found.failed) == (frozenset({0, 5}), frozenset({6}))
     # So many are to run: of those that are over none.
@@ -60,24 +60,24 @@ def test_shards_and_workers_are_those_of_all() -> None:
 
 
 def test_it_lasts_from_the_first_start_to_the_last_end() -> None:
-    found = together([DONE, ONE_FAILED], of=2)
+    found = aggregate([DONE, ONE_FAILED], of=2)
     assert (found.started, found.ended) == (T0, DONE.ended)
     assert (found.reason, found.message) == (FAILED_INDEXES, "6")
 
 
 def test_of_a_broken_one_the_others_have_to_be_stopped() -> None:
-    found = together([AT_WORK, BROKEN], of=2)
+    found = aggregate([AT_WORK, BROKEN], of=2)
     assert (found.reason, found.message, found.unended) == ("DeadlineExceeded", "too late", True)
-    assert not together([DONE, BROKEN], of=2).unended
+    assert not aggregate([DONE, BROKEN], of=2).unended
 
 
 def test_it_is_held_when_a_queue_holds_all_that_is_left() -> None:
     held = replace(SUSPENDED, held=True)
-    assert together([held, DONE], of=2).held
-    assert not together([held, SUSPENDED], of=2).held
-    assert not together([held, AT_WORK], of=2).held
+    assert aggregate([held, DONE], of=2).held
+    assert not aggregate([held, SUSPENDED], of=2).held
+    assert not aggregate([held, AT_WORK], of=2).held
 
 
 def test_what_a_queue_still_holds_has_no_places_among_those_that_run() -> None:
     held = replace(SUSPENDED, held=True, parallelism=2)
-    assert together([held, AT_WORK], of=2).parallelism == together([AT_WORK, DONE], of=2).parallelism == 2
+    assert aggregate([held, AT_WORK], of=2).parallelism == aggregate([AT_WORK, DONE], of=2).parallelism == 2

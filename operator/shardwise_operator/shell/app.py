@@ -30,10 +30,10 @@ from .lease import Leadership
 from .manager import Manager
 from .paths import collection_paths
 from .progress_server import PodOfRun, ProgressServer
-from .reconcile import Tools
+from .reconcile import ReconcileContext
 from .settings import Settings
 from .tokens import Reviewer
-from .watchdog import Watchdog, Watched
+from .watch_audit import WatchAuditor, Watched
 from .watches import kopf_settings, registry_for
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 2.0
 
 
-class Process:
+class OperatorApp:
     """One operator. `run()` ends when `stop` is set, or with the error of a part that ended by itself."""
 
     def __init__(self, *, api: Api, settings: Settings) -> None:
@@ -59,7 +59,7 @@ class Process:
             lost=self._lost,
         )
         self._manager: Manager = Manager(
-            tools=Tools(
+            context=ReconcileContext(
                 api=api,
                 cache=self._cache,
                 settings=settings.children,
@@ -70,12 +70,12 @@ class Process:
         metrics.watch_runs(self._manager.known_runs)
         metrics.BUILD.info({"version": version("shardwise")})
         self._watched = _watched(settings)
-        self._watchdog = Watchdog(
+        self._auditor = WatchAuditor(
             api=api,
             watched=self._watched,
             seen=self._cache.watched,
             refresh=self._refresh,
-            forget=self._cache.forget,
+            evict=self._cache.evict,
         )
         self._lag = LoopLag()
         self._ready = asyncio.Event()
@@ -88,7 +88,7 @@ class Process:
         ]
         parts = [
             self._part("watches", self._watch(stop)),
-            self._part("watchdog", self._watchdog.run()),
+            self._part("watch-audit", self._auditor.run()),
             self._part("lag", self._lag.run()),
             self._part("events", self._poster.run()),
             self._part("leadership", self._lead()),
@@ -149,7 +149,7 @@ class Process:
     def _take(self, kind: str, listed: Document) -> None:
         for body in listed.get("items", []):
             # Lists leave out what all their items are.
-            self._cache.take(kind, {"apiVersion": listed["apiVersion"], "kind": kind, **body})
+            self._cache.upsert(kind, {"apiVersion": listed["apiVersion"], "kind": kind, **body})
 
     async def _refresh(self, kind: str, path: str) -> None:
         # By a list of one: the operator has no right to get single pods, and needs none.
@@ -162,21 +162,21 @@ class Process:
 
     def _gained(self) -> None:
         metrics.LEADER.set(1)
-        self._manager.lead()
+        self._manager.start_leading()
 
     def _lost(self) -> None:
         metrics.LEADER.set(0)
-        self._manager.follow()
+        self._manager.stop_leading()
 
     async def _gauge(self) -> None:
         while True:
             for watched in self._watched:
-                metrics.WATCH_STALE_SECONDS.labels(kind=watched.kind).set(self._watchdog.stale_seconds(watched.kind))
+                metrics.WATCH_STALE_SECONDS.labels(kind=watched.kind).set(self._auditor.stale_seconds(watched.kind))
             await asyncio.sleep(5)
 
     def _health(self) -> Health:
         health = Health()
-        health.add_live("watches", self._watchdog.problem)
+        health.add_live("watches", self._auditor.problem)
         health.add_live("event-loop", self._lag.problem)
         health.add_live("runs", self._manager.problem)
         health.add_ready("listed", lambda: None if self._ready.is_set() else "the watches have not begun yet")

@@ -1,4 +1,4 @@
-"""When a run must be looked at though nothing happens: limits run out, and a stall is the lack of events."""
+"""When a run is reconciled though nothing happens: limits run out, and a stall is the lack of events."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ RESYNC_SECONDS = 10.0
 _SHORTEST = 0.05
 
 
-def next_look(*, run: Run, status: RunStatus, now: datetime) -> float | None:
-    """Return seconds until the next look, None when only an event can change anything."""
+def requeue_after(*, run: Run, status: RunStatus, now: datetime) -> float | None:
+    """Return seconds until the next reconcile, None when only an event can change anything."""
     if status.finished:
         ttl = run.spec.ttl_seconds_after_finished
         if ttl is None or status.completion_time is None:
@@ -29,7 +29,7 @@ def next_look(*, run: Run, status: RunStatus, now: datetime) -> float | None:
     for seconds in limits:
         left = (since + timedelta(seconds=seconds) - now).total_seconds() if since is not None else RESYNC_SECONDS
         if left > 0:
-            # A little later: the limit must be over when it is looked at.
+            # A little later: the limit must be over by then.
             soonest = min(soonest, left + _SHORTEST)
     return soonest
 

@@ -10,9 +10,9 @@ from shardwise_api.manifest import parse_manifest
 from shardwise_api.wire import PrepareResult, Step
 from shardwise_operator.core.actions import Action, EnsureJob, StopJob, SuspendJob
 from shardwise_operator.core.plan import run_document
-from shardwise_operator.observe.seen import JobSeen
+from shardwise_operator.observe.snapshots import JobSnapshot
+from shardwise_operator.shell.apply import ActionExecutor, NameTaken
 from shardwise_operator.shell.cache import Cache
-from shardwise_operator.shell.hands import Hands, NameTaken
 from tests.support import manifests
 from tests.support.bodies import over
 from tests.support.fake_api import FakeApi
@@ -30,10 +30,10 @@ class Bench:
     def __init__(self, *more: str) -> None:
         self.api = FakeApi()
         self.cache = Cache(on_change=lambda uid: None)
-        self.hands = Hands(api=self.api, cache=self.cache, settings=SETTINGS)
+        self.executor = ActionExecutor(api=self.api, cache=self.cache, settings=SETTINGS)
         changes = ('output={uri: "file:///data/out"}', f"engine.scripts.podOverrides={json.dumps(OVERRIDES)}", *more)
         body = self.api.put(run_path(), run_body(*changes, text=manifests.SCRIPTS))
-        self.cache.see_run(body)
+        self.cache.upsert_run(body)
         self.run = parse_manifest(manifests.changed(manifests.SCRIPTS, *changes), name="test")
         self.run.metadata.name, self.run.metadata.namespace = "words", "team"
         self.run.metadata.uid = body["metadata"]["uid"]
@@ -42,19 +42,19 @@ class Bench:
             step=Step.WORK, completions=9, parallelism=5, document=run_document(self.run, prepared=prepared)
         )
 
-    def act(self, action: Action, *, jobs: list[JobSeen] | None = None) -> None:
+    def execute(self, action: Action, *, jobs: list[JobSnapshot] | None = None) -> None:
         known = self.cache.jobs(self.run.metadata.uid or "") if jobs is None else jobs
-        in_virtual_time(self.hands.act(self.run, action, jobs=known))
+        in_virtual_time(self.executor.execute(self.run, action, jobs=known))
 
-    def ensure(self, *, jobs: list[JobSeen] | None = None) -> None:
-        self.act(self.ensured, jobs=jobs)
+    def ensure(self, *, jobs: list[JobSnapshot] | None = None) -> None:
+        self.execute(self.ensured, jobs=jobs)
 
-    def known(self) -> list[JobSeen]:
+    def known(self) -> list[JobSnapshot]:
         return self.cache.jobs(self.run.metadata.uid or "")
 
     def status(self, name: str, status: dict[str, object]) -> None:
         body = self.api.put(f"{JOBS}{name}", {**self.api.objects[f"{JOBS}{name}"], "status": status})
-        self.cache.see_job(body)
+        self.cache.upsert_job(body)
 
     def of(self, field: str) -> dict[str, object]:
         found = {name: self.api.body("Job", name) for name in NAMES}
@@ -116,7 +116,7 @@ def test_a_pause_is_for_all_that_are_not_over() -> None:
     bench = Bench()
     bench.ensure()
     bench.status("words-work-1", over("Complete", completedIndexes="0-2"))
-    bench.act(SuspendJob(step=Step.WORK))
+    bench.execute(SuspendJob(step=Step.WORK))
     assert bench.of("suspend") == {"words": True, "words-work-1": False, "words-work-2": True}
     bench.ensure()
     assert set(bench.of("suspend").values()) == {False}
@@ -125,7 +125,7 @@ def test_a_pause_is_for_all_that_are_not_over() -> None:
 def test_a_run_that_has_failed_stops_all() -> None:
     bench = Bench()
     bench.ensure()
-    bench.act(StopJob(step=Step.WORK))
+    bench.execute(StopJob(step=Step.WORK))
     assert set(bench.of("suspend").values()) == {True}
 
 
@@ -140,7 +140,7 @@ def test_scripts_that_failed_for_good_free_their_places_too() -> None:
 def test_a_job_that_has_ended_needs_no_place_and_is_not_touched() -> None:
     bench = Bench()
     bench.ensure()
-    bench.act(SuspendJob(step=Step.WORK))
+    bench.execute(SuspendJob(step=Step.WORK))
     bench.status("words", over("Failed", "DeadlineExceeded", completedIndexes="0"))
     bench.ensure()
     assert bench.of("parallelism") == {"words": 2, "words-work-1": 3, "words-work-2": 2}
@@ -161,7 +161,7 @@ def test_under_a_queue_places_stay_and_nobody_is_let_go() -> None:
 def test_one_that_can_not_be_made_holds_up_none_that_can() -> None:
     bench = Bench()
     bench.ensure()
-    bench.act(SuspendJob(step=Step.WORK))
+    bench.execute(SuspendJob(step=Step.WORK))
     for name in ("words-work-1", "words-work-2"):
         bench.api.remove(f"{JOBS}{name}")
     foreign = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "words-work-1", "namespace": "team"}}
@@ -183,7 +183,7 @@ def test_one_that_somebody_spoiled_is_made_as_it_was() -> None:
     body = bench.api.objects[path]
     annotations = {**body["metadata"]["annotations"], "shardwise.dev/shards": "x"}
     spoiled = bench.api.put(path, {**body, "metadata": {**body["metadata"], "annotations": annotations}})
-    bench.cache.see_job(spoiled)
+    bench.cache.upsert_job(spoiled)
     assert sorted(seen.part for seen in bench.known()) == [0, 2]
 
     bench.ensure()

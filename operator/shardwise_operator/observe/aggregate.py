@@ -1,4 +1,4 @@
-"""Several Jobs of one step, put together into the one that a plan speaks of."""
+"""Several Jobs of one step, aggregated into the one that a plan works with."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..core.observed import FAILED_INDEXES, JobState, JobView
 _OVER = (JobState.COMPLETE, JobState.FAILED)
 
 
-def together(jobs: Sequence[JobView], *, of: int) -> JobView:
+def aggregate(jobs: Sequence[JobView], *, of: int) -> JobView:
     """Return what some Jobs are as one; `of`: how many the step has, for not all may have been made."""
     if len(jobs) == of == 1:
         return jobs[0]
     open_ = [job for job in jobs if job.state not in _OVER]
     broken = next((job for job in jobs if job.state is JobState.FAILED and job.reason != FAILED_INDEXES), None)
     state = _state(jobs, open_=open_, of=of, broken=broken)
-    told = broken or next((job for job in jobs if job.state is JobState.FAILED), jobs[0])
+    reported = broken or next((job for job in jobs if job.state is JobState.FAILED), jobs[0])
     over = state in _OVER
     # Those that a queue holds have no places yet, as long as others of them run.
     placed = [job for job in jobs if not job.held] or jobs
@@ -29,8 +29,8 @@ def together(jobs: Sequence[JobView], *, of: int) -> JobView:
         running=_union(job.running for job in jobs),
         completed=_union(job.completed for job in jobs),
         failed=_union(job.failed for job in jobs),
-        reason=told.reason,
-        message=told.message,
+        reason=reported.reason,
+        message=reported.message,
         held=state is JobState.SUSPENDED and all(job.held for job in open_),
         unended=over and bool(open_),
         started=min((job.started for job in jobs if job.started is not None), default=None),
@@ -42,7 +42,7 @@ def _state(jobs: Sequence[JobView], *, open_: Sequence[JobView], of: int, broken
     if broken is not None:
         return JobState.FAILED
     if open_:
-        # One that goes on is enough: the others are waited for, or told to go on too.
+        # One that goes on is enough: the others are waited for, or resumed too.
         going = any(job.state is JobState.RUNNING for job in open_)
         return JobState.RUNNING if going else JobState.SUSPENDED
     if len(jobs) < of:

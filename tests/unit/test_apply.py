@@ -13,12 +13,12 @@ from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 from shardwise_operator.core.actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
 from shardwise_operator.core.plan import run_document
-from shardwise_operator.observe.seen import JobSeen
+from shardwise_operator.observe.snapshots import JobSnapshot
 from shardwise_operator.shell.api import ApiError
+from shardwise_operator.shell.apply import ActionExecutor, NameTaken, NotLeading
 from shardwise_operator.shell.cache import Cache
-from shardwise_operator.shell.hands import Hands, NameTaken, NotLeading
 from tests.support import manifests
-from tests.support.bodies import job, seen_job
+from tests.support.bodies import job, snapshot_of_job
 from tests.support.fake_api import FakeApi, Refusal, unreachable
 from tests.support.fake_cluster import ON_A_CLUSTER, SETTINGS, run_body, run_path
 from tests.support.virtual_time import in_virtual_time
@@ -28,24 +28,24 @@ QUEUE = 'worker={labels: {"kueue.x-k8s.io/queue-name": "q"}}'
 
 
 class Bench:
-    """A run in an API server, and hands."""
+    """A run in an API server, and an executor."""
 
     def __init__(self, *changes: str, leading: Callable[[], bool] = lambda: True) -> None:
         self.api = FakeApi()
         self.cache = Cache(on_change=lambda uid: None)
-        self.hands = Hands(api=self.api, cache=self.cache, settings=SETTINGS, leading=leading)
+        self.executor = ActionExecutor(api=self.api, cache=self.cache, settings=SETTINGS, leading=leading)
         body = self.api.put(run_path(), run_body(*changes))
-        self.cache.see_run(body)
+        self.cache.upsert_run(body)
         self.run: Run = parse_manifest(manifests.changed(manifests.KATO, *ON_A_CLUSTER, *changes), name="test")
         self.run.metadata.namespace, self.run.metadata.uid = "team", body["metadata"]["uid"]
 
-    def act(self, action: Action, *, jobs: list[JobSeen] | None = None) -> None:
+    def execute(self, action: Action, *, jobs: list[JobSnapshot] | None = None) -> None:
         known = self.cache.jobs(self.run.metadata.uid or "") if jobs is None else jobs
-        in_virtual_time(self.hands.act(self.run, action, jobs=known))
+        in_virtual_time(self.executor.execute(self.run, action, jobs=known))
 
-    def ensure(self, *, parallelism: int = 2, jobs: list[JobSeen] | None = None) -> None:
+    def ensure(self, *, parallelism: int = 2, jobs: list[JobSnapshot] | None = None) -> None:
         document = run_document(self.run)
-        self.act(EnsureJob(step=Step.WORK, completions=8, parallelism=parallelism, document=document), jobs=jobs)
+        self.execute(EnsureJob(step=Step.WORK, completions=8, parallelism=parallelism, document=document), jobs=jobs)
 
     def job(self) -> dict[str, Any]:
         found = self.api.body("Job", "words")
@@ -57,7 +57,7 @@ class Bench:
 
 
 class Ranks(Bench):
-    """A training, and hands."""
+    """A training, and an executor."""
 
     CHILDREN = ("apply ServiceAccount", "apply NetworkPolicy", "apply Service", "apply ConfigMap", "apply Job")
 
@@ -68,10 +68,10 @@ class Ranks(Bench):
         self.run.metadata.namespace = "team"
         self.run.metadata.uid = self.api.of("TrainingRun")[0]["metadata"]["uid"]
 
-    def ensure(self, *, ranks: int = 3, parallelism: int = 0, jobs: list[JobSeen] | None = None) -> None:
+    def ensure(self, *, ranks: int = 3, parallelism: int = 0, jobs: list[JobSnapshot] | None = None) -> None:
         self.run.spec.sharding.shards = ranks
         document = run_document(self.run)
-        self.act(EnsureJob(step=Step.WORK, completions=ranks, parallelism=ranks, document=document), jobs=jobs)
+        self.execute(EnsureJob(step=Step.WORK, completions=ranks, parallelism=ranks, document=document), jobs=jobs)
 
     def told(self) -> int:
         """The number that a rank reads when it starts."""
@@ -115,7 +115,7 @@ def test_a_job_made_by_a_predecessor_is_taken_over() -> None:
 def test_parallelism_and_resuming_are_one_small_patch() -> None:
     bench = Bench()
     bench.ensure()
-    bench.act(SuspendJob(step=Step.WORK))
+    bench.execute(SuspendJob(step=Step.WORK))
     assert bench.job()["spec"]["suspend"] is True
     bench.ensure(parallelism=5)
     assert (bench.job()["spec"]["suspend"], bench.job()["spec"]["parallelism"]) == (False, 5)
@@ -126,7 +126,7 @@ def test_stopping_twice_is_one_call() -> None:
     bench = Bench()
     bench.ensure()
     for _ in range(2):
-        bench.act(StopJob(step=Step.WORK))
+        bench.execute(StopJob(step=Step.WORK))
     assert bench.writes()[4:] == ["merge Job"]
 
 
@@ -138,9 +138,9 @@ def test_what_has_ended_or_goes_is_left_alone() -> None:
         job(metadata={"deletionTimestamp": "2026-01-01T12:00:00Z"}),
         job(status={"conditions": [{"type": "Complete", "status": "True"}]}),
     ):
-        bench.ensure(parallelism=7, jobs=[seen_job(body)])
-        bench.act(StopJob(step=Step.WORK), jobs=[seen_job(body)])
-        bench.act(SuspendJob(step=Step.WORK), jobs=[seen_job(body)])
+        bench.ensure(parallelism=7, jobs=[snapshot_of_job(body)])
+        bench.execute(StopJob(step=Step.WORK), jobs=[snapshot_of_job(body)])
+        bench.execute(SuspendJob(step=Step.WORK), jobs=[snapshot_of_job(body)])
     assert len(bench.api.calls) == made
 
 
@@ -192,14 +192,14 @@ class TestRanks:
         bench.ensure(ranks=3)
         path = "/api/v1/namespaces/team/configmaps/words"
         bench.api.put(path, {**bench.api.objects[path], "data": {"run.json": "{}"}})
-        bench.hands = Hands(api=bench.api, cache=bench.cache, settings=SETTINGS)
+        bench.executor = ActionExecutor(api=bench.api, cache=bench.cache, settings=SETTINGS)
         bench.ensure(ranks=3)
         assert bench.told() == 3
 
     def test_of_a_suspended_training_change_with_its_resumption(self) -> None:
         bench = Ranks()
         bench.ensure(ranks=3)
-        bench.act(SuspendJob(step=Step.WORK))
+        bench.execute(SuspendJob(step=Step.WORK))
         bench.ensure(ranks=4)
         spec = bench.job()["spec"]
         assert (spec["suspend"], spec["completions"], spec["parallelism"]) == (False, 4, 4)
@@ -209,7 +209,7 @@ class TestRanks:
         bench.ensure(ranks=3)
         before = bench.writes()
         body = job(status={"conditions": [{"type": "Complete", "status": "True"}]})
-        bench.ensure(ranks=4, jobs=[seen_job(body)])
+        bench.ensure(ranks=4, jobs=[snapshot_of_job(body)])
         assert bench.writes() == before
 
 
@@ -224,7 +224,7 @@ class TestQueue:
     def test_would_let_a_stopped_job_go_on_so_that_it_is_deleted(self) -> None:
         bench = Bench(QUEUE)
         bench.ensure()
-        bench.act(StopJob(step=Step.WORK))
+        bench.execute(StopJob(step=Step.WORK))
         assert bench.api.body("Job", "words") is None
 
 
@@ -246,7 +246,7 @@ class TestOthers:
         theirs = bench.api.put(
             PATH, {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "words", "namespace": "team"}}
         )
-        bench.act(SuspendJob(step=Step.WORK))
+        bench.execute(SuspendJob(step=Step.WORK))
         assert bench.job() == theirs
         assert bench.cache.jobs(bench.run.metadata.uid or "") == []
 
@@ -257,14 +257,14 @@ class TestOthers:
         theirs = bench.api.put(
             PATH, {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "words", "namespace": "team"}}
         )
-        bench.act(StopJob(step=Step.WORK))
+        bench.execute(StopJob(step=Step.WORK))
         assert bench.job() == theirs
 
     def test_of_the_runs_name_are_not_deleted(self) -> None:
         bench = Bench()
         bench.api.remove(run_path())
         again = bench.api.put(run_path(), run_body())
-        bench.act(DeleteRun())
+        bench.execute(DeleteRun())
         assert bench.api.body("TrainingRun", "words") == again
 
     def test_a_child_that_is_on_its_way_out_is_waited_for(self) -> None:
@@ -288,14 +288,14 @@ class TestLoss:
     def test_a_run_that_is_gone_already_is_deleted(self) -> None:
         bench = Bench()
         bench.api.remove(run_path())
-        bench.act(DeleteRun())
+        bench.execute(DeleteRun())
 
     def test_of_a_message_is_no_loss_once_it_was_written_down(self) -> None:
         bench = Bench()
         bench.ensure()
         (seen,) = bench.cache.jobs(bench.run.metadata.uid or "")
-        in_virtual_time(bench.hands.keep_message(bench.run, seen, "found"))
-        in_virtual_time(bench.hands.delete_job(bench.run, seen, if_unchanged=True))
+        in_virtual_time(bench.executor.keep_message(bench.run, seen, "found"))
+        in_virtual_time(bench.executor.delete_job(bench.run, seen, if_unchanged=True))
         assert bench.job()["metadata"]["annotations"] == {"shardwise.dev/termination-message": "found"}
 
 
@@ -303,7 +303,7 @@ def test_of_two_jobs_of_a_step_the_newest_is_meant() -> None:
     bench = Bench()
     bench.ensure()
     (new,) = bench.cache.jobs(bench.run.metadata.uid or "")
-    bench.ensure(parallelism=6, jobs=[seen_job(job(uid="old")), new])
+    bench.ensure(parallelism=6, jobs=[snapshot_of_job(job(uid="old")), new])
     assert bench.job()["spec"]["parallelism"] == 6
 
 
@@ -311,7 +311,7 @@ def test_who_does_not_lead_does_nothing() -> None:
     bench = Bench(leading=lambda: False)
     for action in (DeleteRun(), SuspendJob(step=Step.WORK)):
         with pytest.raises(NotLeading):
-            bench.act(action, jobs=[seen_job(job())])
+            bench.execute(action, jobs=[snapshot_of_job(job())])
     with pytest.raises(NotLeading):
         bench.ensure(jobs=[])
     assert bench.writes() == []
@@ -321,14 +321,14 @@ class TestADeletedJob:
     def test_is_gone_at_once_whatever_the_watch_shows(self) -> None:
         bench = Bench(QUEUE)
         bench.ensure()
-        bench.act(StopJob(step=Step.WORK))
+        bench.execute(StopJob(step=Step.WORK))
         assert bench.cache.jobs(bench.run.metadata.uid or "") == []
 
     def test_that_somebody_else_had_deleted_is_too(self) -> None:
         bench = Bench(QUEUE)
         bench.ensure()
         bench.api.remove(PATH)
-        bench.act(StopJob(step=Step.WORK))
+        bench.execute(StopJob(step=Step.WORK))
         assert bench.cache.jobs(bench.run.metadata.uid or "") == []
 
     def test_that_is_another_by_now_is_left_alone(self) -> None:
@@ -337,7 +337,7 @@ class TestADeletedJob:
         before = bench.cache.jobs(bench.run.metadata.uid or "")
         bench.api.remove(PATH)
         bench.ensure(jobs=[])
-        bench.act(StopJob(step=Step.WORK), jobs=before)
+        bench.execute(StopJob(step=Step.WORK), jobs=before)
         assert bench.api.body("Job", "words") is not None
 
     def test_that_a_finalizer_keeps_stays_until_it_is_shown_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,5 +348,5 @@ class TestADeletedJob:
             return bench.api.put(path, {**known, "metadata": {**known["metadata"], "deletionTimestamp": "now"}})
 
         monkeypatch.setattr(bench.api, "_delete", kept)
-        bench.act(StopJob(step=Step.WORK))
+        bench.execute(StopJob(step=Step.WORK))
         assert len(bench.cache.jobs(bench.run.metadata.uid or "")) == 1

@@ -1,8 +1,8 @@
 """Notices watches that died without a word: what they showed is compared with what the API server lists.
 
 A watch can end in silence (a proxy that drops it, a bug), and an operator that waits for it does nothing for ever. So
-every minute the metadata of everything watched is listed. `audit` decides, in pure terms; `Watchdog` asks, heals what
-was missed, and says so when missing goes on, for which a container is started anew.
+every minute the metadata of everything watched is listed. `audit` is pure and decides; `WatchAuditor` lists, heals what
+was missed, and reports it when missing goes on, for which a container is started anew.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RETRY_EVERY = 10.0
 STALE_SECONDS = 120.0
 """Missing something, or no word from the API server, for longer than this is a problem."""
 SILENT_SECONDS = 600.0
-"""Without a finished audit for this long the watchdog itself is the problem."""
+"""Without a finished audit for this long the auditor itself is the problem."""
 MAX_REFRESHES = 100
 """Objects healed per audit and kind; the rest is for the next, or for a new start."""
 _PAGE = "500"
@@ -76,22 +76,22 @@ def audit(*, before: Sample | None, now: Sample) -> Findings:
     return Findings(stale=frozenset(stale), gone=frozenset(gone))
 
 
-class Watchdog:
+class WatchAuditor:
     """Audits all that is watched.
 
     `seen(kind)` gives uid -> resourceVersion as the watches themselves showed it; what `refresh`
     healed must not be in it, or a dead watch would look alive. `refresh(kind, path)` reads the object at `path` anew;
-    `forget(kind, uid)` drops an object that is no more. An ApiError of `refresh` is logged, the object tried again.
+    `evict(kind, uid)` drops an object that is no more. An ApiError of `refresh` is logged, the object tried again.
     """
 
     def __init__(
         self, *, api: Api, watched: tuple[Watched, ...], seen: Callable[[str], Mapping[str, str]],
-        refresh: Callable[[str, str], Awaitable[None]], forget: Callable[[str, str], None],
+        refresh: Callable[[str, str], Awaitable[None]], evict: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._api = api
         self._watched = watched
-        self._seen, self._refresh, self._forget = seen, refresh, forget
+        self._seen, self._refresh, self._evict = seen, refresh, evict
         self._clock = clock
         self._samples: dict[str, Sample] = {}
         self._stale_since: dict[str, dict[str, float]] = {one.kind: {} for one in watched}
@@ -155,7 +155,7 @@ class Watchdog:
         since = self._stale_since[kind]
         self._stale_since[kind] = {uid: since.get(uid, before.at if before else now.at) for uid in findings.stale}
         for uid in findings.gone:
-            self._forget(kind, uid)
+            self._evict(kind, uid)
         if findings.stale or findings.gone:
             log.warning("watch of %s missed %d changes, %d ends", kind, len(findings.stale), len(findings.gone))
         await self._heal(kind, [objects[uid][1] for uid in sorted(findings.stale)[:MAX_REFRESHES]])

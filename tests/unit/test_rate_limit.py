@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_operator.shell.rate import Rate, TokenBucket, TokenBuckets
+from shardwise_operator.shell.rate_limit import RateLimit, TokenBucket, TokenBuckets
 
-_RATE = Rate(per_second=2, burst=3)
+_RATE = RateLimit(per_second=2, burst=3)
 
 
 def test_a_burst_goes_through_and_what_is_more_waits() -> None:
@@ -20,7 +20,7 @@ def test_a_burst_goes_through_and_what_is_more_waits() -> None:
 
 
 def test_a_clock_that_stands_or_goes_back_gives_nothing() -> None:
-    bucket = TokenBucket(Rate(per_second=1000, burst=1))
+    bucket = TokenBucket(RateLimit(per_second=1000, burst=1))
     assert bucket.take(10.0) == 0
     assert bucket.take(5.0) > 0
     assert bucket.take(10.0) > 0
@@ -46,7 +46,7 @@ def test_who_waits_as_told_gets_through(pauses: list[float]) -> None:
 
 
 def test_one_key_does_not_use_up_another() -> None:
-    buckets = TokenBuckets(Rate(per_second=1, burst=1))
+    buckets = TokenBuckets(RateLimit(per_second=1, burst=1))
     assert buckets.take("a", now=0) == 0
     assert buckets.take("a", now=0) > 0
     assert buckets.take("b", now=0) == 0
@@ -69,7 +69,7 @@ def test_a_flood_of_keys_takes_bounded_memory() -> None:
 
 
 def test_a_key_in_use_outlives_a_flood_of_others() -> None:
-    buckets = TokenBuckets(Rate(per_second=0.001, burst=1), limit=10)
+    buckets = TokenBuckets(RateLimit(per_second=0.001, burst=1), limit=10)
     buckets.take("busy", now=0)
     for number in range(100):
         buckets.take(str(number), now=0)
@@ -79,4 +79,4 @@ def test_a_key_in_use_outlives_a_flood_of_others() -> None:
 @pytest.mark.parametrize(("per_second", "burst"), [(0, 1), (-1, 1), (1, 0)])
 def test_a_rate_that_lets_nothing_through_is_refused(per_second: float, burst: int) -> None:
     with pytest.raises(ValueError, match="lets something through"):
-        Rate(per_second=per_second, burst=burst)
+        RateLimit(per_second=per_second, burst=burst)
