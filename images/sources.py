@@ -61,8 +61,8 @@ class Image:
 _COMMON = ("pyproject.toml", "LICENSE", "images/requirements.py", "crds/shardwise_api")
 _PACKAGES = {
     "operator": ("operator/shardwise_operator",),
-    "worker": ("jobs/shardwise_jobs",),
-    "kato-server": ("jobs/shardwise_jobs",),
+    "worker": ("sdk/shardwise", "jobs/shardwise_jobs"),
+    "kato-server": ("sdk/shardwise", "jobs/shardwise_jobs"),
 }
 NAMES = tuple(_PACKAGES)
 """The images that a release is made of."""

@@ -12,6 +12,11 @@ import os
 import sys
 from pathlib import Path
 
+from shardwise.engine.errors import Interrupted, WorkError
+from shardwise.engine.pod import provide_home
+from shardwise.engine.secrets import struck, struck_values
+from shardwise.engine.stop import StopFlag
+from shardwise.engine.worker import load_engine
 from shardwise_api.base import ApiModel
 from shardwise_api.wire import (
     MAX_TERMINATION_MESSAGE_BYTES,
@@ -21,12 +26,7 @@ from shardwise_api.wire import (
     StepFailure,
 )
 
-from .engine import load_engine
-from .errors import Interrupted, WorkError
-from .pod import provide_home
-from .secrets import struck, struck_values
 from .start import configure_logging, open_context, shard_of
-from .stop import StopFlag
 
 log = logging.getLogger("shardwise")
 
