@@ -42,7 +42,7 @@ fuzz: $(VENV)/.dev ## Run the fuzz tests for long: FUZZ_EXAMPLES of each (they a
 verify: $(VENV)/.dev ## Check format, lint, types, import arrows, generated CRDs and reference, and the chart
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy -p shardwise_api -p shardwise_operator -p shardwise_cli -p shardwise_jobs
+	$(BIN)/mypy -p shardwise_api -p shardwise -p shardwise_operator -p shardwise_cli -p shardwise_jobs
 	$(BIN)/mypy tests benchmarks images
 	$(BIN)/lint-imports
 	$(BIN)/python -m shardwise_api.crdgen --check

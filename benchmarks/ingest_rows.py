@@ -16,7 +16,7 @@ import psycopg2
 from numpy.typing import NDArray
 from tests.support.rows import digests_of, new_run, record, row
 
-from shardwise_jobs.blocks import blocks
+from shardwise.engine.blocks import blocks
 from shardwise_jobs.engines.ingest.embed.base import unit
 from shardwise_jobs.engines.ingest.stores import Row, RowStore, VectorModel
 from shardwise_jobs.engines.ingest.stores.rows import ENTRY_COLUMNS, VECTOR_COLUMNS, entry_values

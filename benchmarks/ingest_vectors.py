@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from shardwise_jobs.blocks import blocks
+from shardwise.engine.blocks import blocks
 from shardwise_jobs.engines.ingest.embed.base import Vectors
 from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
 

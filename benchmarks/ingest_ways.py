@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tests.support.ingestion import MODEL
 
-from shardwise_jobs.blocks import blocks
+from shardwise.engine.blocks import blocks
 from shardwise_jobs.engines.ingest.embed import Embedder
 from shardwise_jobs.engines.ingest.embed.base import Vectors
 from shardwise_jobs.engines.ingest.phases import PhaseClock

@@ -10,17 +10,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from shardwise.engine.files import OutputFolder
+from shardwise.engine.progress import ProgressSender
+from shardwise.engine.stop import StopFlag
+from shardwise.engine.worker import Context
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.manifest import load_manifest, resolve_paths
 from shardwise_api.runs import TrainingRun
-from shardwise_jobs.engine import Context
 from shardwise_jobs.engines.kato.engine import KatoEngine
 from shardwise_jobs.engines.kato.finalize import digest_lines
 from shardwise_jobs.engines.kato.names import node_id
 from shardwise_jobs.engines.kato.stores import open_store
-from shardwise_jobs.files import OutputFolder
-from shardwise_jobs.progress import ProgressSender
-from shardwise_jobs.stop import StopFlag
 from shardwise_operator.core.plan import run_document
 
 from . import fleet

@@ -68,8 +68,8 @@ _COMMON = (
 )
 _PACKAGES = {
     "operator": ("operator/shardwise_operator",),
-    "worker": ("jobs/shardwise_jobs",),
-    "kato-server": ("jobs/shardwise_jobs",),
+    "worker": ("sdk/shardwise", "jobs/shardwise_jobs"),
+    "kato-server": ("sdk/shardwise", "jobs/shardwise_jobs"),
 }
 NAMES = tuple(_PACKAGES)
 """The images that a release is made of."""

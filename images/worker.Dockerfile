@@ -44,6 +44,7 @@ RUN --mount=type=secret,id=settings --mount=type=secret,id=certificates --mount=
 FROM tools AS source
 COPY pyproject.toml LICENSE /source/
 COPY crds/shardwise_api /source/crds/shardwise_api
+COPY sdk/shardwise /source/sdk/shardwise
 COPY jobs/shardwise_jobs /source/jobs/shardwise_jobs
 RUN PYC_INVALIDATION_MODE=UNCHECKED_HASH /tools/bin/uv pip install --python /tools/bin/python --offline --no-cache \
          --no-build-isolation --no-deps --compile-bytecode --target /app /source \
@@ -53,7 +54,10 @@ RUN PYC_INVALIDATION_MODE=UNCHECKED_HASH /tools/bin/uv pip install --python /too
 # files changes. Without the extra there is nothing to compile, and nothing to compile it with.
 FROM dependencies AS compiled
 COPY crds/shardwise_api /sources/shardwise_api
-COPY jobs/shardwise_jobs/__init__.py jobs/shardwise_jobs/errors.py jobs/shardwise_jobs/secrets.py /sources/shardwise_jobs/
+COPY sdk/shardwise/__init__.py /sources/shardwise/
+COPY sdk/shardwise/engine/__init__.py sdk/shardwise/engine/errors.py sdk/shardwise/engine/secrets.py \
+     /sources/shardwise/engine/
+COPY jobs/shardwise_jobs/__init__.py /sources/shardwise_jobs/
 COPY jobs/shardwise_jobs/engines/__init__.py /sources/shardwise_jobs/engines/
 COPY jobs/shardwise_jobs/engines/difflogic/__init__.py /sources/shardwise_jobs/engines/difflogic/
 COPY jobs/shardwise_jobs/engines/difflogic/model /sources/shardwise_jobs/engines/difflogic/model
@@ -69,10 +73,12 @@ RUN mkdir /compiled \
 FROM dependencies AS model
 COPY --from=requirements /model.txt /
 COPY crds/shardwise_api /sources/shardwise_api
-COPY jobs/shardwise_jobs/__init__.py jobs/shardwise_jobs/backoff.py jobs/shardwise_jobs/compression.py \
-     jobs/shardwise_jobs/errors.py jobs/shardwise_jobs/http_client.py jobs/shardwise_jobs/secrets.py \
-     jobs/shardwise_jobs/files.py jobs/shardwise_jobs/pod.py jobs/shardwise_jobs/remote.py jobs/shardwise_jobs/stop.py \
-     /sources/shardwise_jobs/
+COPY sdk/shardwise/__init__.py /sources/shardwise/
+COPY sdk/shardwise/engine/__init__.py sdk/shardwise/engine/backoff.py sdk/shardwise/engine/compression.py \
+     sdk/shardwise/engine/errors.py sdk/shardwise/engine/files.py sdk/shardwise/engine/http_client.py \
+     sdk/shardwise/engine/pod.py sdk/shardwise/engine/remote.py sdk/shardwise/engine/secrets.py \
+     sdk/shardwise/engine/stop.py /sources/shardwise/engine/
+COPY jobs/shardwise_jobs/__init__.py /sources/shardwise_jobs/
 COPY jobs/shardwise_jobs/engines/__init__.py /sources/shardwise_jobs/engines/
 COPY jobs/shardwise_jobs/engines/ingest/__init__.py /sources/shardwise_jobs/engines/ingest/
 COPY jobs/shardwise_jobs/engines/ingest/embed/__init__.py jobs/shardwise_jobs/engines/ingest/embed/base.py \

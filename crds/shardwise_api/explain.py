@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args
 
@@ -23,11 +24,16 @@ Model = TypeVar("Model", bound=ApiModel)
 _MAX_SHOWN = 60
 
 
-def validate(model: type[Model], data: Any) -> tuple[Model | None, list[Problem]]:
-    """Return the model and no problem, or none and every problem: of single fields, and of the rules between them."""
+def validate(
+    model: type[Model], data: Any, *, context: Mapping[str, Any] | None = None
+) -> tuple[Model | None, list[Problem]]:
+    """Return the model and no problem, or none and every problem: of single fields, and of the rules between them.
+
+    `context` is for the model's own validators.
+    """
     data = drop_nulls(model, data)
     try:
-        found = _strictly(model, data)
+        found = _strictly(model, data, context=context)
     except ValidationError as error:
         return None, [
             *(_problem(model, details) for details in error.errors(include_url=False)),
@@ -58,9 +64,9 @@ def _drop_nulls_of_field(annotation: Any, value: Any) -> Any:
     return value
 
 
-def _strictly(model: type[Model], data: Any) -> Model:
+def _strictly(model: type[Model], data: Any, *, context: Mapping[str, Any] | None = None) -> Model:
     # By way of JSON: strict as to numbers, strings and booleans, but enumerations and times are strings there.
-    return model.model_validate_json(json.dumps(data), strict=True, by_alias=True, by_name=False)
+    return model.model_validate_json(json.dumps(data), strict=True, by_alias=True, by_name=False, context=context)
 
 
 def _broken_rules(model: type[ApiModel], data: Any, *, at: str) -> list[Problem]:

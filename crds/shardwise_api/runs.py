@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from .base import ApiModel, Rule
-from .common import MAX_NAME_LENGTH, MUTABLE, CommonSpec, Retry, exactly_one
+from .common import MAX_NAME_LENGTH, MUTABLE, CommonSpec, KubernetesObject, Retry, exactly_one
 from .difflogic import BATCH_SIZES, DifflogicEngine, Preset, Sweep
 from .ingest import Dedup, Embedding, Index, IngestStore, Source, Tmd
 from .kato import KatoEngine
@@ -46,14 +46,29 @@ class Metadata(ApiModel):
         return value if isinstance(value, str) else None
 
 
+class PluginEngine(ApiModel):
+    """An engine that the worker's image, or this machine, brings: a package written with `shardwise.engine`."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=63,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+        description="As the package registers it in the entry point group `shardwise.engines`.",
+    )
+    spec: KubernetesObject = Field(
+        default_factory=dict, description="The engine's own settings, which the worker's prepare step judges."
+    )
+
+
 class Engine(ApiModel):
     """Exactly one kind of training."""
 
     kato: KatoEngine | None = None
     difflogic: DifflogicEngine | None = None
     scripts: ScriptsEngine | None = None
+    plugin: PluginEngine | None = None
 
-    rules: ClassVar = (exactly_one("kato", "difflogic", "scripts"),)
+    rules: ClassVar = (exactly_one("kato", "difflogic", "scripts", "plugin"),)
 
 
 RANKS = "has(self.engine.difflogic) && !has(self.engine.difflogic.sweep)"

@@ -71,6 +71,8 @@ class Environment(StrEnum):
     """Where ranks meet: tcp://host:port of rank 0, or the file:// URI of a file in which it says where it is."""
     TERMINATION_LOG = "SHARDWISE_TERMINATION_LOG"
     """Where the result goes; a pod's /dev/termination-log unless set."""
+    FOLDER = "SHARDWISE_FOLDER"
+    """The manifest's folder on a laptop, from which a plugin's relative paths are seen; a pod has none."""
     DRY_RUN = "SHARDWISE_DRY_RUN"
     """Set: prepare looks and checks, and writes nothing."""
     PARENT = "SHARDWISE_PARENT"

@@ -12,6 +12,11 @@ import os
 import sys
 from pathlib import Path
 
+from shardwise.engine.errors import Interrupted, WorkError
+from shardwise.engine.pod import provide_home
+from shardwise.engine.secrets import struck, struck_values
+from shardwise.engine.stop import StopFlag
+from shardwise.engine.worker import open_engine
 from shardwise_api.base import ApiModel
 from shardwise_api.wire import (
     MAX_TERMINATION_MESSAGE_BYTES,
@@ -21,12 +26,7 @@ from shardwise_api.wire import (
     StepFailure,
 )
 
-from .engine import load_engine
-from .errors import Interrupted, WorkError
-from .pod import provide_home
-from .secrets import struck, struck_values
 from .start import configure_logging, open_context, shard_of
-from .stop import StopFlag
 
 log = logging.getLogger("shardwise")
 
@@ -65,12 +65,11 @@ def _run_step(stop: StopFlag) -> ApiModel:
     provide_home()
     environment = os.environ
     context = open_context(environment, stop=stop)
-    spec, step = context.document.spec, Step(environment.get(Environment.STEP, Step.WORK))
-    engine_name = next(iter(spec["engine"])) if "engine" in spec else "ingest"
+    step = Step(environment.get(Environment.STEP, Step.WORK))
     if step is not Step.WORK:
         # Both may be repeated from their begin, and neither has blocks to stop between.
         stop.at_once()
-    engine = load_engine(engine_name)(context)
+    engine = open_engine(context, environment)
     if step is Step.PREPARE:
         return engine.prepare(dry_run=bool(environment.get(Environment.DRY_RUN)))
     if step is Step.FINALIZE:

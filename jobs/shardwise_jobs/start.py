@@ -13,16 +13,15 @@ from typing import TextIO, cast
 
 from pydantic import ValidationError
 
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.files import OutputFolder
+from shardwise.engine.progress import ProgressSender
+from shardwise.engine.secrets import StruckStream, struck
+from shardwise.engine.stop import StopFlag
+from shardwise.engine.worker import Context
 from shardwise_api import indexes
 from shardwise_api.terminal import sanitize
 from shardwise_api.wire import Environment, RunDocument
-
-from .engine import Context
-from .errors import BadConfiguration
-from .files import OutputFolder
-from .progress import ProgressSender
-from .secrets import StruckStream, struck
-from .stop import StopFlag
 
 
 class LogFormatter(logging.Formatter):

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_jobs import progress_http
+from shardwise.engine import progress_http
+from shardwise.engine.errors import WorkError
+from shardwise.engine.progress_http import HttpSink
 from shardwise_jobs.engines.ingest.tmd.answers import UnusableAnswer
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import OllamaWire
 from shardwise_jobs.engines.kato.retries import Wire
-from shardwise_jobs.errors import WorkError
 from shardwise_jobs.http_answers import Body, UnusableBody, lines_of
-from shardwise_jobs.progress_http import HttpSink
 
 from .examples import examples
 

@@ -9,15 +9,18 @@ import lzma
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardwise.engine.errors import WorkError
+from shardwise.engine.files import OutputFolder
+from shardwise.engine.sources import LineSource
 from shardwise_api.ingest import Dedup, IndexKind, SourceFiles, SourceFormat
-from shardwise_api.kato import FileFormat, TokenizerSpec
+from shardwise_api.kato import TokenizerSpec
 from shardwise_jobs.engines.difflogic.npz import npz_bytes, read_arrays
 from shardwise_jobs.engines.difflogic.products import netlist
 from shardwise_jobs.engines.difflogic.step_file import read_step
@@ -27,9 +30,6 @@ from shardwise_jobs.engines.ingest.index import INDEX_FILE, MANIFEST_FILE, Vecto
 from shardwise_jobs.engines.ingest.source import ChunkFiles
 from shardwise_jobs.engines.kato.tokenization import open_tokenizer
 from shardwise_jobs.engines.scripts.selecting.config import read_config
-from shardwise_jobs.errors import WorkError
-from shardwise_jobs.files import OutputFolder
-from shardwise_jobs.sources import LineFiles
 from tests.support import tiny_model
 from tests.support.rows import MODEL, rows, stored
 from tests.unit.difflogic.test_netlist import HALF_ADDER
@@ -48,10 +48,10 @@ class Reader:
     name: str
 
 
-def lines(format: FileFormat) -> Callable[[Path], object]:
+def lines(format: Literal["text", "jsonl"]) -> Callable[[Path], object]:
     def read(path: Path) -> object:
-        source = LineFiles(uris=[str(path)], format=format, column="text")
-        source.survey(max_samples=None)
+        source = LineSource([str(path)], format=format, column="text", field="files")
+        source.survey()
         return list(source.read(range(100)))
 
     return read
@@ -104,12 +104,12 @@ def whole(content: bytes) -> Callable[[Path], bytes]:
 
 
 READERS = {
-    "jsonl": Reader(read=lines(FileFormat.JSONL), well=whole(LINE * 3), name="a.jsonl"),
-    "text": Reader(read=lines(FileFormat.TEXT), well=whole(b"a line that is long enough\n" * 3), name="a.txt"),
-    "gzip": Reader(read=lines(FileFormat.JSONL), well=whole(gzip.compress(LINE * 3)), name="a.jsonl.gz"),
-    "xz": Reader(read=lines(FileFormat.JSONL), well=whole(lzma.compress(LINE * 3)), name="a.jsonl.xz"),
-    "zip": Reader(read=lines(FileFormat.JSONL), well=whole(b""), name="a.jsonl.zip"),
-    "zst": Reader(read=lines(FileFormat.JSONL), well=whole(b"\x28\xb5\x2f\xfd"), name="a.jsonl.zst"),
+    "jsonl": Reader(read=lines("jsonl"), well=whole(LINE * 3), name="a.jsonl"),
+    "text": Reader(read=lines("text"), well=whole(b"a line that is long enough\n" * 3), name="a.txt"),
+    "gzip": Reader(read=lines("jsonl"), well=whole(gzip.compress(LINE * 3)), name="a.jsonl.gz"),
+    "xz": Reader(read=lines("jsonl"), well=whole(lzma.compress(LINE * 3)), name="a.jsonl.xz"),
+    "zip": Reader(read=lines("jsonl"), well=whole(b""), name="a.jsonl.zip"),
+    "zst": Reader(read=lines("jsonl"), well=whole(b"\x28\xb5\x2f\xfd"), name="a.jsonl.zst"),
     "chunks": Reader(read=chunks(SourceFormat.JSONL), well=whole(LINE * 3), name="a.jsonl"),
     "request": Reader(
         read=chunks(SourceFormat.REQUEST),

@@ -12,12 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from shardwise_jobs.credentials import credentials_for, with_credentials
+from shardwise.engine.credentials import credentials_for, with_credentials
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.files import open_input
+from shardwise.engine.secrets import known
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import OllamaWire
 from shardwise_jobs.engines.kato.retries import Wire
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.files import open_input
-from shardwise_jobs.secrets import known
 
 VARIABLE = "SHARDWISE_URL_CREDENTIALS"
 SECRET = "S3cr3t@Pw"

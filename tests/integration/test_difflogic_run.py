@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
+from shardwise.engine.files import OutputFolder
 from shardwise_api.wire import Environment, ExitCode, RunResult, Step
 from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, digest_of, opened
 from shardwise_jobs.engines.difflogic.training.loop import Training
-from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.mpi.world import Alone
 from tests.support.cli import SHARDWISE, Finished, finish
 from tests.support.leash import leashed

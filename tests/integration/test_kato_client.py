@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from shardwise.engine.errors import Unavailable
 from shardwise_jobs.engines.kato.client import KatoClient, SessionConfig
 from shardwise_jobs.engines.kato.names import bare_name, pattern_hash, wire_name
 from shardwise_jobs.engines.kato.retries import LostAnswer, Refused, SessionLost, Statistics, Unreachable, Wire
 from shardwise_jobs.engines.kato.stores.base import Guard
-from shardwise_jobs.errors import Unavailable
 from tests.support.flaky_proxy import Fault, FlakyProxy, flaky_proxy
 from tests.support.kato_server import kato_server
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_jobs.engines.kato.stores import open_store
 from shardwise_jobs.engines.kato.stores.base import StoreError, StoreUnavailable
-from shardwise_jobs.errors import BadConfiguration
 from tests.support.learning import chunk, new_run, record
 
 NODE = "kb_node0"

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from shardwise.engine.errors import Interrupted, Temporary, WorkError
+from shardwise.engine.stop import StopFlag
 from shardwise_api.base import ApiModel
 from shardwise_api.wire import ExitCode, StepFailure
-from shardwise_jobs.errors import Interrupted, Temporary, WorkError
 from shardwise_jobs.mpi.gang import run_in_gang
 from shardwise_jobs.mpi.member import serve
 from shardwise_jobs.mpi.world import World, open_world
-from shardwise_jobs.stop import StopFlag
 
 FOLDER = "TEST_FOLDER"
 """Environment variable of the folder in which everybody says how far it is."""

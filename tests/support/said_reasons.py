@@ -14,6 +14,7 @@ SOURCES = (
     *sorted((OPERATOR / "observe").glob("*.py")),
     OPERATOR / "shell" / "diagnosis.py",
     REPOSITORY / "operator" / "shardwise_cli" / "local" / "jobs.py",
+    *sorted((REPOSITORY / "sdk" / "shardwise").rglob("*.py")),
     *sorted((REPOSITORY / "jobs" / "shardwise_jobs").rglob("*.py")),
 )
 _CARRIERS = ("reason", "otherwise")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from shardwise.engine.files import OutputFolder
 from shardwise_api.difflogic import DifflogicEngine
 from shardwise_jobs.engines.difflogic.training.checkpoint import Checkpoint, digest_of
 from shardwise_jobs.engines.difflogic.training.loop import Moment, Training, train
-from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.mpi.world import World
 
 LIFE: dict[str, Any] = {

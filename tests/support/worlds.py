@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from shardwise_jobs.errors import Temporary
+from shardwise.engine.errors import Temporary
 from shardwise_jobs.mpi.world import Alone, World
 
 Left = TypeVar("Left")

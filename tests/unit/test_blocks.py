@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardwise.engine.blocks import blocks, count, remaining
 from shardwise_api.common import Strategy
 from shardwise_api.sharding import ENDLESS, shard_items
-from shardwise_jobs.blocks import blocks, count, remaining
 
 BLOCK_SIZES = st.integers(1, 20)
 

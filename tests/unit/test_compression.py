@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from shardwise_jobs.compression import decompressed
-from shardwise_jobs.errors import BadConfiguration, BadInput
+from shardwise.engine.compression import decompressed
+from shardwise.engine.errors import BadConfiguration, BadInput
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs import engine
-from shardwise_jobs.errors import BadConfiguration
+from shardwise.engine import worker
+from shardwise.engine.errors import BadConfiguration
 
 
 def test_the_engine_that_a_manifest_names_is_loaded() -> None:
-    assert engine.load_engine("kato").__name__ == "KatoEngine"
+    assert worker.load_engine("kato").__name__ == "KatoEngine"
 
 
 def test_a_name_that_nobody_brings_is_told_with_those_there_are() -> None:
     with pytest.raises(BadConfiguration, match=r"spec\.engine\.magic: this version has no such engine; it has .*kato"):
-        engine.load_engine("magic")
+        worker.load_engine("magic")
 
 
 @pytest.mark.parametrize(("name", "field"), [("ingest", "kind: IngestRun"), ("difflogic", r"spec\.engine\.difflogic")])
@@ -27,7 +27,7 @@ def test_a_library_that_is_missing_is_named_with_the_extra_that_brings_it(
     (tmp_path / "lacking_engine.py").write_text("import nowhere_to_be_found", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint(name=name, value="lacking_engine:Engine", group="shardwise.engines")
-    monkeypatch.setattr(engine, "entry_points", lambda group: [point])
+    monkeypatch.setattr(worker, "entry_points", lambda group: [point])
 
     with pytest.raises(BadConfiguration, match=rf"{field}: .*nowhere_to_be_found.*shardwise\[{name}\]"):
-        engine.load_engine(name)
+        worker.load_engine(name)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from shardwise.engine.files import OutputFolder
 from shardwise_jobs.engines.kato.file_ledger import FileLedger
 from shardwise_jobs.engines.kato.stores.base import BlockRecord
-from shardwise_jobs.files import OutputFolder
 
 pytestmark = pytest.mark.usefixtures("memory_uris")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs import remote
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.files import OutputFolder, atomic_write, local_path, local_size, open_input
+from shardwise.engine import remote
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.files import OutputFolder, atomic_write, local_path, local_size, open_input
 
 pytestmark = pytest.mark.usefixtures("memory_uris")
 

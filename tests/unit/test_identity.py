@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.identity import RunIdentity
+from shardwise.engine.sources import Survey
 from shardwise_api.manifest import parse_manifest
 from shardwise_api.runs import TrainingRun, TrainingRunSpec
 from shardwise_jobs.engines.kato.engine import knowledge_base_config
 from shardwise_jobs.engines.kato.identity import identity_of
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.identity import RunIdentity
-from shardwise_jobs.sources import Survey
 from tests.support import manifests
 
 SURVEY = Survey(fingerprint="sha256:abc", items_total=100)

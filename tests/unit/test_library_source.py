@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration, BadInput, Unavailable
+from shardwise.engine.sources import ParquetSource
 from shardwise_api.common import Strategy
 from shardwise_api.sharding import shard_items
-from shardwise_jobs.errors import BadConfiguration, BadInput, Unavailable
-from shardwise_jobs.sources import LibraryDataset
+from shardwise_jobs.engines.kato.samples import FILES_FIELD, HUB_FIELD, Samples, open_hub
 from tests.support.lines import write_lines
 from tests.support.require import missing
 
 LONG = "a text that is long enough"
+
+
+def _hub(path: str, *, split: str = "train", column: str | None = None) -> Samples:
+    return Samples(open_hub(path=path, name=None, split=split, column=column, revision=None), field=HUB_FIELD)
 
 
 class TestKnownDatasets:
@@ -37,15 +42,13 @@ class TestKnownDatasets:
     def test_a_known_key_stands_for_a_dataset_of_the_hub(
         self, key: str, path: str, name: str | None, column: str
     ) -> None:
-        opened = LibraryDataset.hub(path=key, name=None, split="train", column=None, revision=None)
+        opened = open_hub(path=key, name=None, split="train", column=None, revision=None)
         expected = {"path": path, "split": "train"} | ({"name": name} if name else {})
         assert opened.arguments == expected
         assert opened.column == column
 
     def test_what_the_manifest_says_goes_before_what_is_known(self) -> None:
-        opened = LibraryDataset.hub(
-            path="wikitext", name="wikitext-2-raw-v1", split="test", column="body", revision="abc"
-        )
+        opened = open_hub(path="wikitext", name="wikitext-2-raw-v1", split="test", column="body", revision="abc")
         assert opened.arguments == {
             "path": "Salesforce/wikitext",
             "name": "wikitext-2-raw-v1",
@@ -80,8 +83,10 @@ def _parquet(path: Path, texts: list[str | None], *, column: str = "text") -> Pa
 
 @pytest.mark.usefixtures("offline")
 class TestLibrary:
-    def _source(self, *paths: Path, column: str = "text") -> LibraryDataset:
-        return LibraryDataset.parquet(uris=[str(path) for path in paths], column=column)
+    def _source(self, *paths: Path, column: str = "text") -> Samples:
+        return Samples(
+            ParquetSource([str(path) for path in paths], column=column, field=FILES_FIELD), field=FILES_FIELD
+        )
 
     def test_parquet_records_are_numbered_over_all_files(self, tmp_path: Path) -> None:
         first = _parquet(tmp_path / "1.parquet", [f"{LONG} 0", None, "short"])
@@ -90,14 +95,17 @@ class TestLibrary:
         survey = source.survey(max_samples=None)
         assert (survey.items_total, survey.samples, survey.failed, survey.skipped) == (4, 2, 1, 1)
         assert survey.failures == [(1, "record 1: column 'text' is null, not text")]
-        assert [(record.item, record.text) for record in source.read(range(1, 4, 2))] == [(1, ""), (3, f"{LONG} 3")]
+        assert [(record.number, record.value) for record in source.read(range(1, 4, 2))] == [
+            (1, None),
+            (3, f"{LONG} 3"),
+        ]
 
     def test_shards_of_parquet_files_read_every_item_once(self, tmp_path: Path) -> None:
         texts: list[str | None] = [f"{LONG} {number}" for number in range(250)]
         source = self._source(_parquet(tmp_path / "a.parquet", texts))
         for strategy in (Strategy.ROUND_ROBIN, Strategy.CHUNKED):
             parts = [shard_items(strategy=strategy, shards=3, shard=shard, total=250) for shard in range(3)]
-            read = {record.item: record.text for part in parts for record in source.read(part)}
+            read = {record.number: record.value for part in parts for record in source.read(part)}
             assert [read[item] for item in range(250)] == texts
 
     def test_max_samples_ends_the_survey(self, tmp_path: Path) -> None:
@@ -147,7 +155,7 @@ class TestLibrary:
         table = pyarrow.table({"id": [{"now": "a struct"}], "more": [b"\xff"], "text": [f"{LONG} 2"]})
         pyarrow.parquet.write_table(table, tmp_path / "2.parquet")
         source = self._source(tmp_path / "1.parquet", tmp_path / "2.parquet")
-        assert [record.text for record in source.read(range(2))] == [LONG, f"{LONG} 2"]
+        assert [record.value for record in source.read(range(2))] == [LONG, f"{LONG} 2"]
 
     def test_a_later_file_without_the_column_or_broken_in_its_middle_is_named(self, tmp_path: Path) -> None:
         first = _parquet(tmp_path / "1.parquet", [f"{LONG} {number}" for number in range(500)])
@@ -166,7 +174,9 @@ class TestLibrary:
         write_lines(folder / "train.jsonl", *[{"text": f"{LONG} {number}"} for number in range(3)])
         with (folder / "train.jsonl").open("ab") as stream:
             stream.write(b'{"text": "cut o')
-        source = LibraryDataset.hub(path=str(folder), name=None, split="train", column=None, revision=None)
+        source = Samples(
+            open_hub(path=str(folder), name=None, split="train", column=None, revision=None), field=HUB_FIELD
+        )
         with pytest.raises(BadInput, match=r"dataset\.hub: .*corpus: "):
             source.survey(max_samples=100)
 
@@ -185,27 +195,33 @@ class TestLibrary:
         folder = tmp_path / "corpus"
         folder.mkdir()
         write_lines(folder / "train.jsonl", {"body": f"{LONG} 0"}, {"body": "short"}, {"body": f"{LONG} 2"})
-        source = LibraryDataset.hub(path=str(folder), name=None, split="train", column="body", revision=None)
+        source = Samples(
+            open_hub(path=str(folder), name=None, split="train", column="body", revision=None), field=HUB_FIELD
+        )
         survey = source.survey(max_samples=2)
         assert (survey.items_total, survey.samples, survey.skipped) == (3, 2, 1)
-        assert [record.text for record in source.read(range(0, 3, 2))] == [f"{LONG} 0", f"{LONG} 2"]
+        assert [record.value for record in source.read(range(0, 3, 2))] == [f"{LONG} 0", f"{LONG} 2"]
         uncounted = source.survey(max_samples=None)
         assert uncounted.items_total is None
         assert uncounted.fingerprint != survey.fingerprint
 
     def test_a_dataset_that_cannot_be_found_names_its_field(self, tmp_path: Path) -> None:
-        source = LibraryDataset.hub(path=str(tmp_path / "no"), name=None, split="train", column=None, revision=None)
+        source = Samples(
+            open_hub(path=str(tmp_path / "no"), name=None, split="train", column=None, revision=None), field=HUB_FIELD
+        )
         with pytest.raises(BadInput, match=r"dataset\.hub: .*no"):
             source.survey(max_samples=None)
 
     def test_a_hub_that_cannot_be_reached_is_worth_another_try(self) -> None:
-        source = LibraryDataset.hub(path="c4", name=None, split="train", column=None, revision=None)
+        source = _hub("c4")
         with pytest.raises(Unavailable, match=r"dataset\.hub: .*allenai/c4"):
             source.survey(max_samples=1)
 
     def test_a_split_that_is_not_there_is_bad_input(self, tmp_path: Path) -> None:
         write_lines(tmp_path / "train.jsonl", {"text": LONG})
-        source = LibraryDataset.hub(path=str(tmp_path), name=None, split="nosplit", column=None, revision=None)
+        source = Samples(
+            open_hub(path=str(tmp_path), name=None, split="nosplit", column=None, revision=None), field=HUB_FIELD
+        )
         with pytest.raises(BadInput, match=r"dataset\.hub: .*nosplit"):
             source.survey(max_samples=1)
 
@@ -213,4 +229,4 @@ class TestLibrary:
 def test_the_library_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(BadConfiguration, match=r"pip install 'shardwise\[datasets\]'"):
-        LibraryDataset.parquet(uris=["a.parquet"], column="text").survey(max_samples=None)
+        ParquetSource(["a.parquet"], field=FILES_FIELD).survey()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from shardwise.engine import progress_http
+from shardwise.engine.progress import ProgressSender
 from shardwise_api.wire import Checkpoint, Environment, ItemCounts, Metric, ProgressReport
-from shardwise_jobs import progress_http
-from shardwise_jobs.progress import ProgressSender
 from tests.support.receiver import Receiver, receiving
 
 

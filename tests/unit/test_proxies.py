@@ -5,10 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_api.proxies import BadProxy, adapt_environment, proxy_for
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import OllamaWire
 from shardwise_jobs.engines.kato.retries import Wire
-from shardwise_jobs.errors import BadConfiguration
 
 PROXY = "http://proxy.example:3128"
 CASES = {

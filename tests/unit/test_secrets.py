@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration, WorkError
+from shardwise.engine.progress import ProgressSender
+from shardwise.engine.secrets import known, struck
 from shardwise_api.uris import secrets_of
 from shardwise_api.wire import ItemCounts, Step
 from shardwise_jobs.engines.ingest.stores import open_store as open_rows
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import OllamaWire
 from shardwise_jobs.engines.kato.retries import Wire
 from shardwise_jobs.engines.kato.stores import open_store as open_patterns
-from shardwise_jobs.errors import BadConfiguration, WorkError
-from shardwise_jobs.progress import ProgressSender
-from shardwise_jobs.secrets import known, struck
 from tests.support.cli import BASE
 from tests.support.worker import Pods
 from tests.unit.test_uris import AMBIGUOUS, SECRET
@@ -142,7 +142,7 @@ def test_nothing_that_a_worker_leaves_has_a_secret_of_it(tmp_path: Path) -> None
 def test_a_traceback_and_a_print_have_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from shardwise_jobs.secrets import StruckStream
+    from shardwise.engine.secrets import StruckStream
 
     monkeypatch.setenv("HF_TOKEN", SECRET)
     with (tmp_path / "log").open("w") as file:

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardwise.engine.errors import BadConfiguration, BadInput
+from shardwise.engine.files import OutputFolder
+from shardwise.engine.sources import Item, LineSource
+from shardwise.engine.sources.files import MAX_LINE_BYTES
 from shardwise_api.common import Strategy
-from shardwise_api.kato import FileFormat
 from shardwise_api.sharding import shard_items
-from shardwise_jobs.errors import BadConfiguration, BadInput
-from shardwise_jobs.files import OutputFolder
-from shardwise_jobs.sources import LineFiles, Record, RecordSource
-from shardwise_jobs.sources.files import MAX_LINE_BYTES
+from shardwise_jobs.engines.kato.samples import FILES_FIELD, Samples, too_short
 from tests.support.lines import write_lines
 
 if sys.version_info >= (3, 14):
@@ -36,25 +36,26 @@ pytestmark = pytest.mark.usefixtures("memory_uris")
 LONG = "a text that is long enough"
 
 
-def _jsonl(*paths: Path, column: str = "text") -> LineFiles:
-    return LineFiles(uris=[str(path) for path in paths], format=FileFormat.JSONL, column=column)
+def _jsonl(*paths: Path | str, column: str = "text") -> Samples:
+    lines = LineSource([str(path) for path in paths], format="jsonl", column=column, field=FILES_FIELD)
+    return Samples(lines, field=FILES_FIELD)
 
 
-def _text(*paths: Path) -> LineFiles:
-    return LineFiles(uris=[str(path) for path in paths], format=FileFormat.TEXT, column="text")
+def _text(*paths: Path) -> Samples:
+    return Samples(LineSource([str(path) for path in paths], column="text", field=FILES_FIELD), field=FILES_FIELD)
 
 
-def _all(source: RecordSource) -> list[Record]:
+def _all(source: Samples) -> list[Item]:
     return list(source.read(range(10**6)))
 
 
 def _failure(path: Path) -> str:
     """Return why the middle one of three lines failed, the others being fine."""
     before, broken, after = _all(_jsonl(path))
-    assert before.text == after.text == LONG
-    assert broken.item == 1
+    assert before.value == after.value == LONG
+    assert broken.number == 1
     assert broken.failure is not None
-    assert not broken.too_short
+    assert not too_short(broken)
     survey = _jsonl(path).survey(max_samples=None)
     assert (survey.items_total, survey.samples, survey.failed) == (3, 2, 1)
     assert survey.failures == [(1, broken.failure)]
@@ -70,20 +71,20 @@ class TestLines:
         first = write_lines(tmp_path / "1.jsonl", {"text": "one"}, {"text": "two"})
         second = write_lines(tmp_path / "2.jsonl", {"text": "three", "other": 1})
         assert _all(_jsonl(first, second)) == [
-            Record(item=0, text="one"),
-            Record(item=1, text="two"),
-            Record(item=2, text="three"),
+            Item(number=0, value="one"),
+            Item(number=1, value="two"),
+            Item(number=2, value="three"),
         ]
 
     def test_a_last_line_needs_no_end(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_bytes(b"one\ntwo")
         (tmp_path / "b.txt").write_bytes(b"three\r\n")
         source = _text(tmp_path / "a.txt", tmp_path / "b.txt")
-        assert [record.text for record in _all(source)] == ["one", "two", "three"]
+        assert [record.value for record in _all(source)] == ["one", "two", "three"]
 
     def test_text_files_keep_what_a_line_holds(self, tmp_path: Path) -> None:
         path = write_lines(tmp_path / "a.txt", "  with spaces\t", '{"text": 1}', "naïve \u2028 日本")
-        assert [record.text for record in _all(_text(path))] == ["  with spaces\t", '{"text": 1}', "naïve \u2028 日本"]
+        assert [record.value for record in _all(_text(path))] == ["  with spaces\t", '{"text": 1}', "naïve \u2028 日本"]
 
     @pytest.mark.parametrize("ending", ["gz", "bz2"])
     def test_compressed_files_hold_the_same_items(self, ending: str, tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ class TestLines:
 
     @pytest.mark.parametrize("make", [_text, _jsonl])
     def test_a_byte_order_mark_is_no_part_of_a_file_s_text(
-        self, make: Callable[[Path], LineFiles], tmp_path: Path
+        self, make: Callable[[Path], Samples], tmp_path: Path
     ) -> None:
         plain = write_lines(tmp_path / "a", *({"text": f"{LONG} {number}"} for number in range(3)))
         marked = tmp_path / "b"
@@ -111,11 +112,11 @@ class TestLines:
         assert _all(make(marked)) == _all(make(plain))
         # Only at its begin: elsewhere it is a character as any other.
         (tmp_path / "c").write_bytes(b"one\n\xef\xbb\xbftwo\n")
-        assert [record.text for record in _all(_text(tmp_path / "c"))] == ["one", "\ufefftwo"]
+        assert [record.value for record in _all(_text(tmp_path / "c"))] == ["one", "\ufefftwo"]
 
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32"])
     @pytest.mark.parametrize("make", [_text, _jsonl])
-    def test_utf16_is_refused(self, make: Callable[[Path], LineFiles], encoding: str, tmp_path: Path) -> None:
+    def test_utf16_is_refused(self, make: Callable[[Path], Samples], encoding: str, tmp_path: Path) -> None:
         path = tmp_path / "windows.txt"
         path.write_text(json.dumps({"text": LONG}) + "\n", encoding=encoding)
         with pytest.raises(BadInput, match=r"windows\.txt: the text is UTF-16 or UTF-32, not UTF-8; convert it: iconv"):
@@ -124,7 +125,7 @@ class TestLines:
     def test_files_come_by_uri_too(self) -> None:
         folder = OutputFolder(f"memory://{uuid.uuid4().hex}")
         uri = folder.write_text("a.jsonl", json.dumps({"text": LONG}) + "\n")
-        source = LineFiles(uris=[uri], format=FileFormat.JSONL, column="text")
+        source = _jsonl(uri)
         survey = source.survey(max_samples=None)
         assert (survey.samples, survey.size_bytes) == (1, None)
         assert source.unchanged(size_bytes=None)
@@ -185,7 +186,7 @@ class TestSamples:
         path = write_lines(tmp_path / "a.jsonl", {"text": LONG}, "", " \t", {"text": LONG})
         survey = _jsonl(path).survey(max_samples=None)
         assert (survey.items_total, survey.samples, survey.skipped, survey.failed) == (4, 2, 2, 0)
-        assert [record.item for record in _all(_jsonl(path)) if not record.too_short] == [0, 3]
+        assert [record.number for record in _all(_jsonl(path)) if not too_short(record)] == [0, 3]
 
     @pytest.mark.parametrize(("text", "skipped"), [("x" * 10, 1), ("x" * 11, 0), (f"  {'x' * 10}  ", 1)])
     def test_a_sample_has_more_than_ten_characters(self, text: str, skipped: int, tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ class TestSamples:
 
     def test_an_empty_file_among_others_is_none(self, tmp_path: Path) -> None:
         empty, full = write_lines(tmp_path / "0.jsonl"), write_lines(tmp_path / "1.jsonl", {"text": LONG})
-        assert _all(_jsonl(empty, full, empty)) == [Record(item=0, text=LONG)]
+        assert _all(_jsonl(empty, full, empty)) == [Item(number=0, value=LONG)]
 
     def test_max_samples_counts_only_what_can_be_learned(self, tmp_path: Path) -> None:
         lines: list[Any] = [{"text": "short"}, "broken", {"text": f"{LONG} 1"}, "", {"text": f"{LONG} 2"}]
@@ -229,19 +230,19 @@ class TestShards:
         paths = [write_lines(folder / f"{number}.txt", *lines) for number, lines in enumerate(files)]
         everything = _all(_text(*paths))
         total = len(everything)
-        assert [record.item for record in everything] == list(range(total))
-        found: list[Record] = []
+        assert [record.number for record in everything] == list(range(total))
+        found: list[Item] = []
         for shard in range(shards):
             items = shard_items(strategy=strategy, shards=shards, shard=shard, total=total)
             read = list(_text(*paths).read(items))
-            assert [record.item for record in read] == list(items)
+            assert [record.number for record in read] == list(items)
             found.extend(read)
-        assert sorted(found, key=lambda record: record.item) == everything
+        assert sorted(found, key=lambda record: record.number) == everything
 
     def test_a_shard_of_an_uncounted_input_ends_with_it(self, tmp_path: Path) -> None:
         path = write_lines(tmp_path / "a.txt", *"abcdefg")
         items = shard_items(strategy=Strategy.ROUND_ROBIN, shards=3, shard=1, total=None)
-        assert [record.text for record in _text(path).read(items)] == ["b", "e"]
+        assert [record.value for record in _text(path).read(items)] == ["b", "e"]
 
 
 class TestIdentityOfInput:
@@ -263,12 +264,12 @@ class TestIdentityOfInput:
         for number, lines in enumerate(files):
             (folder / f"{number}.txt").write_text("\n".join(lines))
         paths = [folder / f"{number}.txt" for number in range(len(files))]
-        joined = write_lines(folder / "joined.txt", *(record.text for record in _all(_text(*paths))))
+        joined = write_lines(folder / "joined.txt", *(record.value for record in _all(_text(*paths))))
         glued = folder / "glued.txt"
         glued.write_bytes(b"".join(path.read_bytes() for path in paths))
         known = _text(sample, *paths).survey(max_samples=None).fingerprint
         assert _text(sample, joined).survey(max_samples=None).fingerprint == known
-        same = [record.text for record in _all(_text(glued))] == [record.text for record in _all(_text(*paths))]
+        same = [record.value for record in _all(_text(glued))] == [record.value for record in _all(_text(*paths))]
         assert (_text(sample, glued).survey(max_samples=None).fingerprint == known) == same
 
     def test_other_content_another_column_and_another_format_are_other_inputs(self, tmp_path: Path) -> None:

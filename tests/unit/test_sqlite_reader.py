@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.sqlite_reader import connect_reader
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.sqlite_reader import connect_reader
 
 COMES_AND_GOES = """
 import sqlite3, sys

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from shardwise.engine.errors import BadConfiguration, Unavailable
 from shardwise_api.kato import BuiltinTokenizer, TokenizerSpec
 from shardwise_jobs.engines.kato.tokenization import open_tokenizer, tokenizer_identity
-from shardwise_jobs.errors import BadConfiguration, Unavailable
 
 WORDS = TokenizerSpec(builtin=BuiltinTokenizer.WORDS)
 BYTES = TokenizerSpec(builtin=BuiltinTokenizer.BYTES)

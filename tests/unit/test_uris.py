@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardwise.engine import remote
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.files import OutputFolder, local_path, open_input
 from shardwise_api import uris
 from shardwise_api.manifest import InvalidManifest, resolve_paths
-from shardwise_jobs import remote
 from shardwise_jobs.engines.ingest.stores import open as row_stores
 from shardwise_jobs.engines.kato.stores import open as pattern_stores
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.files import OutputFolder, local_path, open_input
 from tests.support.manifests import INGEST, KATO, REST, complaints, parse
 
 ODD_NAMES = [

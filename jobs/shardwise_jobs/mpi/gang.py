@@ -12,10 +12,10 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
+from shardwise.engine.errors import BadConfiguration, Interrupted, Temporary, Unavailable, WorkError
+from shardwise.engine.stop import StopFlag
 from shardwise_api.wire import ExitCode
 
-from ..errors import BadConfiguration, Interrupted, Temporary, Unavailable, WorkError
-from ..stop import StopFlag
 from .channel import Caller, Channel, Lost, Message
 from .hydra import Starter, check_line
 from .meeting import Answering, Broken, Calling, Event, Events, Gone, Joined, Launch, Said

@@ -16,7 +16,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import BadConfiguration, Temporary
+from shardwise.engine.errors import BadConfiguration, Temporary
+
 from .leash import leashed
 from .rank_process import PEACE_SECONDS, RELAY
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import tenacity
 
-from ..errors import WorkError
+from shardwise.engine.errors import WorkError
+
 from . import rendezvous as place
 from .channel import BEAT, BEAT_SECONDS, Caller, Channel, Lost, Message, Stranger, answer, call
 

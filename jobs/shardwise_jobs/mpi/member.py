@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from shardwise.engine.errors import WorkError
+from shardwise.engine.stop import StopFlag
 from shardwise_api.base import ApiModel
 from shardwise_api.wire import ExitCode, StepFailure
 
-from ..errors import WorkError
 from ..start import configure_logging
-from ..stop import StopFlag
 from . import litter
 from .told import Told
 from .world import MpiWorld, World, open_world

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..errors import BadConfiguration
-from ..files import local_path
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.files import local_path
 
 _CONNECT_SECONDS = 5.0
 

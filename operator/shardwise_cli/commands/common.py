@@ -14,6 +14,7 @@ from shardwise_api.runs import Run
 from shardwise_api.safe_streams import tell
 
 from ..local.runner import local_uid
+from ..local.workdir import Workdir
 
 EXIT_COMPLETE = 0
 EXIT_FAILED = 1
@@ -57,6 +58,12 @@ def load(manifest: Path, overrides: Sequence[str]) -> Run:
 def default_workdir(manifest: Path, run: Run) -> Path:
     """Return where a run of this name works, so that a second start finds the first one's."""
     return manifest.absolute().parent / ".shardwise" / run.metadata.name
+
+
+def open_workdir(manifest: Path, run: Run, workdir: Path | None) -> Workdir:
+    """Return a run's work directory: the one that a person names, or the default one."""
+    path = workdir.absolute() if workdir else default_workdir(manifest, run)
+    return Workdir(path, manifests=manifest.absolute().parent)
 
 
 def fail(message: str, code: int) -> NoReturn:

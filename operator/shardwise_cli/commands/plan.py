@@ -22,7 +22,7 @@ from ..local.jobs import WORKER
 from ..local.runner import local_parallelism, worker_environment
 from ..local.workdir import Workdir
 from ..suite_plan import print_suite
-from .common import default_workdir, fail, load, manifest_arguments
+from .common import fail, load, manifest_arguments, open_workdir
 
 LISTED_SHARDS = 20
 
@@ -32,7 +32,7 @@ LISTED_SHARDS = 20
 def plan(manifest: Path, overrides: tuple[str, ...], workdir: Path | None) -> None:
     """Show shards, items and processes of MANIFEST; checks input, store and settings, and writes nothing."""
     run = load(manifest, overrides)
-    directory = Workdir(workdir.absolute() if workdir else default_workdir(manifest, run))
+    directory = open_workdir(manifest, run, workdir)
     prepared = _look(run, directory)
     if suite_of(run) is not None:
         print_suite(run, prepared, workdir=directory.path)
@@ -43,7 +43,8 @@ def plan(manifest: Path, overrides: tuple[str, ...], workdir: Path | None) -> No
     table = Table(title=f"{run.kind} {run.metadata.name}", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("engine", engine_name(run))
+    plugin = run.spec.engine.plugin if isinstance(run, TrainingRun) else None
+    table.add_row("engine", engine_name(run) if plugin is None else f"{plugin.name} (plugin)")
     total = prepared.items_total
     details = prepared.details
     difflogic = run.spec.engine.difflogic if isinstance(run, TrainingRun) else None
@@ -106,13 +107,26 @@ def _shards(run: Run, total: int | None) -> Table:
         if total is None:
             table.add_row(str(shard), *_unknown(4))
             continue
-        items = shard_items(strategy=sharding.strategy, shards=sharding.shards, shard=shard, total=total)
-        blocks = -(-len(items) // run.spec.block_size)
-        ends = (f"{items[0]:,}", f"{items[-1]:,}") if items else ("-", "-")
-        table.add_row(str(shard), f"{len(items):,}", f"{blocks:,}", *ends)
+        items, blocks, ends = _dealt(run, shard, total)
+        table.add_row(str(shard), f"{items:,}", f"{blocks:,}", *ends)
     if sharding.shards > LISTED_SHARDS:
         table.add_row("…", *_unknown(4))
     return table
+
+
+def _dealt(run: Run, shard: int, total: int) -> tuple[int, int, tuple[str, str]]:
+    """Return a shard's items and blocks, and its first and last item."""
+    sharding, size = run.spec.sharding, run.spec.block_size
+    if engine_name(run) != "plugin":
+        items = shard_items(strategy=sharding.strategy, shards=sharding.shards, shard=shard, total=total)
+        return len(items), -(-len(items) // size), (f"{items[0]:,}", f"{items[-1]:,}") if items else ("-", "-")
+    # Its blocks are numbered over the whole input, and dealt as a whole.
+    blocks = shard_items(strategy=sharding.strategy, shards=sharding.shards, shard=shard, total=-(-total // size))
+    if not blocks:
+        return 0, 0, ("-", "-")
+    last = min((blocks[-1] + 1) * size, total)
+    short = len(blocks) * size - ((blocks[-1] + 1) * size - last)
+    return short, len(blocks), (f"{blocks[0] * size:,}", f"{last - 1:,}")
 
 
 def _training_shards(engine: DifflogicEngine, shards: int) -> str:

@@ -21,10 +21,10 @@ from .common import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_INVALID,
-    default_workdir,
     fail,
     load,
     manifest_arguments,
+    open_workdir,
 )
 
 INVALID_REASONS = frozenset({"InvalidSpec", "InvalidInput", "StoreMismatch"})
@@ -57,7 +57,7 @@ Examples:
 def run(manifest: Path, overrides: tuple[str, ...], workdir: Path | None, output: str, resume: bool) -> None:
     """Run MANIFEST on this machine, without a cluster: same plan, same workers, same digest."""
     wanted = load(manifest, overrides)
-    directory = Workdir(workdir.absolute() if workdir else default_workdir(manifest, wanted))
+    directory = open_workdir(manifest, wanted, workdir)
     try:
         with directory.locked():
             _refuse_unfinished(directory, resume=resume)

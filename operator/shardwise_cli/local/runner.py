@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import FrameType, TracebackType
 
-from shardwise_api.runs import Run, is_gang, suite_of, sweep_of
+from shardwise_api.runs import Run, engine_name, is_gang, suite_of, sweep_of
 from shardwise_api.safe_streams import tell
 from shardwise_api.status import Failure, RunStatus
 from shardwise_api.wire import Environment, RunDocument, Step
@@ -158,9 +158,11 @@ def identity_of(run: Run, document: RunDocument) -> dict[str, object]:
     """Return the fields that the numbers of a run's blocks rest on; none for work that isn't cut into blocks."""
     if is_gang(run) or sweep_of(run) is not None or suite_of(run) is not None or document.prepared is None:
         return {}
+    # A plugin's blocks are numbered over the whole input, whatever the number of shards.
+    shards = {} if engine_name(run) == "plugin" else {"spec.sharding.shards": run.spec.sharding.shards}
     return {
         "spec.sharding.strategy": str(run.spec.sharding.strategy),
-        "spec.sharding.shards": run.spec.sharding.shards,
+        **shards,
         "spec.blockSize": run.spec.block_size,
         "input": document.prepared.input_fingerprint,
     }
@@ -180,7 +182,8 @@ def worker_environment(run: Run, workdir: Workdir) -> Mapping[str, str]:
     meeting: dict[str, str] = (
         {} if not is_gang(run) else {Environment.RENDEZVOUS: workdir.rendezvous.absolute().as_uri()}
     )
-    return {**single_threaded(run), **named, **meeting, Environment.OUTPUT: output}
+    beside: dict[str, str] = {} if workdir.manifests is None else {Environment.FOLDER: str(workdir.manifests)}
+    return {**single_threaded(run), **named, **meeting, **beside, Environment.OUTPUT: output}
 
 
 def _finishing(run: Run) -> str:

@@ -31,8 +31,10 @@ class IdentityChanged(Exception):
 class Workdir:
     """Files of one local run: documents, logs, progress, results and the last status."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, manifests: Path | None = None) -> None:
         self.path = path
+        self.manifests = manifests
+        """The folder of the run's manifest, where a plugin's relative paths begin."""
         self.output = path / "output"
         self.progress = path / "progress"
         self.rendezvous = path / "rendezvous"

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from shardwise.engine.errors import BadConfiguration, WorkError
 from shardwise_jobs.engines.ingest.embed import onnx_model
 from shardwise_jobs.engines.ingest.embed.base import Embedder
 from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
-from shardwise_jobs.errors import BadConfiguration, WorkError
 from tests.support import minilm, tiny_model
 from tests.support.require import missing
 

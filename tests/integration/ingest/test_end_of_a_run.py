@@ -14,18 +14,18 @@ from uuid import UUID
 import faiss
 import pytest
 
+from shardwise.engine.files import OutputFolder
+from shardwise.engine.progress import ProgressSender
+from shardwise.engine.stop import StopFlag
+from shardwise.engine.worker import Context
 from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import ExitCode, RunDocument, Step
-from shardwise_jobs.engine import Context
 from shardwise_jobs.engines.ingest.digests import result_digest, vectors_digest
 from shardwise_jobs.engines.ingest.finalize import RowsMissing, finalize
 from shardwise_jobs.engines.ingest.index import INDEX_FILE
 from shardwise_jobs.engines.ingest.source import ChunkFiles
 from shardwise_jobs.engines.ingest.stores import Counts, RowStore, VectorModel, open_store
 from shardwise_jobs.engines.ingest.stores.sqlite import SqliteStore
-from shardwise_jobs.files import OutputFolder
-from shardwise_jobs.progress import ProgressSender
-from shardwise_jobs.stop import StopFlag
 from tests.support.ingestion import DATASET, Ingestion, chunk, chunks
 from tests.support.ollama.process import OllamaProcess
 from tests.support.ollama.script import Fault

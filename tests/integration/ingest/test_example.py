@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from shardwise.engine.errors import WorkError
 from shardwise_jobs.engines.ingest.codes import DOMAINS, MODIFIERS, TASKS
 from shardwise_jobs.engines.ingest.embed import onnx_model
-from shardwise_jobs.errors import WorkError
 from tests.support import minilm
 from tests.support.cli import SHARDWISE, Finished
 from tests.support.require import missing

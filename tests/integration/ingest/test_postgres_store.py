@@ -11,9 +11,9 @@ from types import TracebackType
 import psycopg2
 import pytest
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_jobs.engines.ingest.stores import Counts, RowStore, StoreError, StoreUnavailable, open_store
 from shardwise_jobs.engines.ingest.stores.base import StoreMismatch
-from shardwise_jobs.errors import BadConfiguration
 from tests.support.postgres_server import PostgresServer
 from tests.support.rows import MODEL, digests, digests_of, new_run, record, row, rows
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardwise.engine.errors import BadConfiguration, WorkError
+from shardwise.engine.files import OutputFolder
 from shardwise_api.ingest import IndexKind
 from shardwise_jobs.engines.ingest.codes import DENSE_WIDTH, Codes
 from shardwise_jobs.engines.ingest.embed import Embedder, onnx_model
@@ -15,8 +17,6 @@ from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
 from shardwise_jobs.engines.ingest.index import INDEX_FILE, VectorIndex
 from shardwise_jobs.engines.ingest.search import search
 from shardwise_jobs.engines.ingest.stores import Row, RowStore, VectorModel, open_store
-from shardwise_jobs.errors import BadConfiguration, WorkError
-from shardwise_jobs.files import OutputFolder
 from tests.support import minilm
 from tests.support.require import missing
 from tests.support.rows import DATASET, digests, new_run, record, row

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardwise.engine.errors import BadConfiguration, WorkError
 from shardwise_jobs.engines.ingest.embed import onnx_model
 from shardwise_jobs.engines.ingest.embed.base import Embedder
 from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
 from shardwise_jobs.engines.ingest.embed.sentence_transformers import SentenceTransformersEmbedder, model_of
-from shardwise_jobs.errors import BadConfiguration, WorkError
 from tests.support import minilm
 from tests.support.require import missing
 

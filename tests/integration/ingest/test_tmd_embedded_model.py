@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from shardwise.engine.errors import WorkError
 from shardwise_jobs.engines.ingest.codes import DOMAINS
 from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
 from shardwise_jobs.engines.ingest.embed.onnx_model import HOW_TO_GET
 from shardwise_jobs.engines.ingest.tmd import TmdAnswer, TmdFailure
 from shardwise_jobs.engines.ingest.tmd.embedded import EmbeddedTmd
-from shardwise_jobs.errors import WorkError
 from tests.support.minilm import model_folder
 from tests.support.require import missing
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration, Unavailable
 from shardwise_jobs.engines.ingest.tmd import TmdAnswer, TmdBackend, TmdFailure
 from shardwise_jobs.engines.ingest.tmd.ollama import Backoff, OllamaTmd
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import normal_endpoint
-from shardwise_jobs.errors import BadConfiguration, Unavailable
 from tests.support.asking import (
     MODEL,
     NAME,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from shardwise.engine.files import OutputFolder
 from shardwise_jobs.engines.kato.file_ledger import FileLedger
-from shardwise_jobs.files import OutputFolder
 from tests.support.rest_work import (
     Served,
     Work,

@@ -13,8 +13,8 @@ from types import FrameType
 
 import pytest
 
+from shardwise.engine.errors import Interrupted
 from shardwise_jobs.engines.kato.retries import KatoError
-from shardwise_jobs.errors import Interrupted
 from tests.support.flaky_proxy import Fault, flaky_proxy
 from tests.support.rest_work import (
     LEARN,

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from shardwise.engine.files import OutputFolder
 from shardwise_jobs.engines.kato.file_ledger import FileLedger
 from shardwise_jobs.engines.kato.hierarchy import SampleTree
 from shardwise_jobs.engines.kato.names import wire_name
 from shardwise_jobs.engines.kato.retries import KatoError, Unreachable
 from shardwise_jobs.engines.kato.transport import WorkedBlock
-from shardwise_jobs.files import OutputFolder
 from tests.support.flaky_proxy import flaky_proxy
 from tests.support.rest_work import (
     HIERARCHY,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shardwise.engine.errors import BadInput
 from shardwise_jobs.engines.difflogic.model import twin
 from shardwise_jobs.engines.difflogic.model.batch import Sample, batch_sum
 from shardwise_jobs.engines.difflogic.model.gates import FORMS
 from shardwise_jobs.engines.difflogic.model.sample import Parameters
 from shardwise_jobs.engines.difflogic.model.step import BatchSum
-from shardwise_jobs.errors import BadInput
 from tests.support.automata import Batch, automaton, batch
 
 KINDS = {

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardwise.engine.errors import BadInput
 from shardwise_api.difflogic import Preset
 from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS, Experiment
 from shardwise_jobs.engines.difflogic.model.optimizer import Settings, State, advance
 from shardwise_jobs.engines.difflogic.npz import Array, arrays_of, npz_bytes, read_arrays
 from shardwise_jobs.engines.difflogic.training import checkpoint
 from shardwise_jobs.engines.difflogic.training.checkpoint import Checkpoint, Verdict
-from shardwise_jobs.errors import BadInput
 
 EXPERIMENT = PRESETS[Preset.GAME_OF_LIFE_SMALL]
 AUTOMATON = EXPERIMENT.model.wired(seed=EXPERIMENT.seed)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.pod import cache_home, is_ours
 from shardwise_jobs.engines.difflogic.model import compiled, cpu
 from shardwise_jobs.engines.ingest.embed import onnx_model
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.pod import cache_home, is_ours
 
 TRAIN = """
 import numba

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_api.difflogic import Preset
 from shardwise_jobs.engines.difflogic.experiments import data, patterns
 from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS, Experiment
@@ -16,7 +17,6 @@ from shardwise_jobs.engines.difflogic.model.optimizer import State
 from shardwise_jobs.engines.difflogic.model.sample import Parameters, SampleResult, sample_gradients
 from shardwise_jobs.engines.difflogic.model.step import BatchSum, update
 from shardwise_jobs.engines.difflogic.training.checkpoint import digest_of
-from shardwise_jobs.errors import BadConfiguration
 from tests.support.circuits import other_than
 
 

@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration, BadInput, Temporary, WorkError
+from shardwise.engine.files import OutputFolder
+from shardwise.engine.progress import ProgressSender
+from shardwise.engine.stop import StopFlag
+from shardwise.engine.worker import Context
 from shardwise_api.manifest import parse_manifest
 from shardwise_api.wire import (
     MAX_TERMINATION_MESSAGE_BYTES,
@@ -21,14 +26,9 @@ from shardwise_api.wire import (
     ShardResult,
     WorkedResult,
 )
-from shardwise_jobs.engine import Context
 from shardwise_jobs.engines.difflogic.engine import DifflogicEngine
 from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, digest_of
 from shardwise_jobs.engines.difflogic.training.parts import parts_of
-from shardwise_jobs.errors import BadConfiguration, BadInput, Temporary, WorkError
-from shardwise_jobs.files import OutputFolder
-from shardwise_jobs.progress import ProgressSender
-from shardwise_jobs.stop import StopFlag
 from tests.support.manifests import as_yaml
 from tests.support.small_trainings import CROSS, LIFE
 from tests.support.trainings import manifest

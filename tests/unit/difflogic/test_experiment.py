@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_api.difflogic import BATCH_SIZES, ClipMode, DifflogicEngine, Preset
 from shardwise_jobs.engines.difflogic.experiments.experiment import experiment_of
 from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS
-from shardwise_jobs.errors import BadConfiguration
 
 LIZARD = {"preset": "Lizard", "model": {"channels": 4, "kernels": 1, "updateWidths": [8, 4]}}
 

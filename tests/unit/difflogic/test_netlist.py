@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardwise.engine.errors import BadInput
 from shardwise_api.difflogic import Preset
 from shardwise_jobs.engines.difflogic.experiments import data
 from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS
@@ -15,7 +16,6 @@ from shardwise_jobs.engines.difflogic.model.automaton import Automaton, neighbou
 from shardwise_jobs.engines.difflogic.model.gates import Bools, Ints
 from shardwise_jobs.engines.difflogic.products.netlist import Netlist, parse
 from shardwise_jobs.engines.difflogic.products.pruning import active, pruned
-from shardwise_jobs.errors import BadInput
 from tests.support.automata import automaton
 from tests.support.circuits import LIFE, life_functions
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shardwise.engine.errors import BadInput
 from shardwise_jobs.engines.difflogic.npz import arrays_of, npz_bytes
-from shardwise_jobs.errors import BadInput
 
 _MIB = 1 << 20
 

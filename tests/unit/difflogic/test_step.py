@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardwise.engine.errors import BadConfiguration, BadInput
 from shardwise_jobs.engines.difflogic.model.exact import from_integers, to_integers
 from shardwise_jobs.engines.difflogic.model.gates import F64, new_logits
 from shardwise_jobs.engines.difflogic.model.optimizer import ClipMode, Settings, State, advance, clipped
 from shardwise_jobs.engines.difflogic.model.sample import Parameters, SampleResult
 from shardwise_jobs.engines.difflogic.model.step import BatchSum, computed, update
-from shardwise_jobs.errors import BadConfiguration, BadInput
 from tests.support.automata import automaton, batch
 
 GIVEN = batch(samples=8, height=4, width=4)

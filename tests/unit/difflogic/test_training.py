@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardwise.engine.errors import BadConfiguration, BadInput, Interrupted, Temporary, WorkError
+from shardwise.engine.files import OutputFolder
 from shardwise_jobs.engines.difflogic.experiments import data
 from shardwise_jobs.engines.difflogic.model import draws
 from shardwise_jobs.engines.difflogic.model.gates import logit_gradient, new_logits
@@ -21,8 +23,6 @@ from shardwise_jobs.engines.difflogic.model.optimizer import State, advance
 from shardwise_jobs.engines.difflogic.model.sample import Parameters, sample_gradients
 from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, Checkpoint
 from shardwise_jobs.engines.difflogic.training.loop import Moment, Training
-from shardwise_jobs.errors import BadConfiguration, BadInput, Interrupted, Temporary, WorkError
-from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.mpi.world import Alone, World
 from tests.support.small_trainings import CHECKERBOARD, CROSS, LIFE, after, marks, trained, training
 from tests.support.worlds import Outcome, ThreadWorld, together

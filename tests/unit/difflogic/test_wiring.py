@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_jobs.engines.difflogic.model import draws, wiring
 from shardwise_jobs.engines.difflogic.model.automaton import Automaton, neighbours
 from shardwise_jobs.engines.difflogic.model.draws import Shuffler, Stream
-from shardwise_jobs.errors import BadConfiguration
 from tests.support.automata import automaton
 
 

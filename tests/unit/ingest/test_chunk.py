@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from shardwise.engine.errors import BadInput
 from shardwise_jobs.engines.ingest.chunk import (
     MAX_DEPTH,
     MAX_LINE_BYTES,
@@ -24,7 +25,6 @@ from shardwise_jobs.engines.ingest.chunk import (
     read_request,
 )
 from shardwise_jobs.engines.ingest.codes import Codes
-from shardwise_jobs.errors import BadInput
 
 EXAMPLE = {
     "chunks": [{"text": "DNA replication copies genetic information.", "source_document": "bio.txt", "chunk_index": 0}],

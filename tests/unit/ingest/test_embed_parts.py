@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_jobs.engines.ingest.embed.base import EmbeddingFailed, OneByOne, unit
 from shardwise_jobs.engines.ingest.embed.onnx_model import CARD_FILE, default_folder, read_card
 from shardwise_jobs.engines.ingest.embed.processors import processors
 from shardwise_jobs.engines.ingest.embed.safetensors import read_weights
-from shardwise_jobs.errors import BadConfiguration
 
 
 def test_a_direction_is_reckoned_wide_and_rounded_once() -> None:

@@ -12,13 +12,13 @@ from uuid import UUID
 import numpy as np
 import pytest
 
+from shardwise.engine.errors import BadConfiguration, BadInput
+from shardwise.engine.files import OutputFolder
 from shardwise_api.ingest import IndexKind
 from shardwise_jobs.engines.ingest.codes import DENSE_WIDTH, Codes
 from shardwise_jobs.engines.ingest.embed.base import Vectors, unit
 from shardwise_jobs.engines.ingest.index import INDEX_FILE, MANIFEST_FILE, IndexFailed, VectorIndex, lists_for
 from shardwise_jobs.engines.ingest.stores import Row, StoredVector
-from shardwise_jobs.errors import BadConfiguration, BadInput
-from shardwise_jobs.files import OutputFolder
 from tests.support.rows import MODEL, row, rows, stored
 
 FUSED = MODEL.dimension + DENSE_WIDTH

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_jobs.engines.ingest.stores import StoreError, StoreUnavailable, open_store
 from shardwise_jobs.engines.ingest.stores.base import StoreMismatch
 from shardwise_jobs.engines.ingest.stores.open import sqlite_path
-from shardwise_jobs.errors import BadConfiguration
 from tests.support.rows import MODEL, new_run, record, row
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardwise.engine.errors import BadConfiguration, Interrupted, TooManyFailedItems, Unavailable
 from shardwise_jobs.engines.ingest.chunk import Chunk
 from shardwise_jobs.engines.ingest.codes import Codes
 from shardwise_jobs.engines.ingest.embed.base import EmbeddingFailed, Vectors, unit
@@ -24,7 +25,6 @@ from shardwise_jobs.engines.ingest.stores import BlockRecord, RowStore, VectorMo
 from shardwise_jobs.engines.ingest.tmd import TmdAnswer, TmdFailure
 from shardwise_jobs.engines.ingest.tmd.base import FailureCause
 from shardwise_jobs.engines.ingest.tmd.embedded import EmbeddedTmd
-from shardwise_jobs.errors import BadConfiguration, Interrupted, TooManyFailedItems, Unavailable
 
 RUN = "run"
 

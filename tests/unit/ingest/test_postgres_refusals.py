@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_jobs.engines.ingest.stores import open_store
 from shardwise_jobs.engines.ingest.stores.base import StoreUnavailable
-from shardwise_jobs.errors import BadConfiguration
 
 _TLS_REQUEST = 80877103
 _GSS_REQUEST = 80877104

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from psycopg2.extensions import parse_dsn
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_api.ingest import TmdBackendKind
 from shardwise_jobs.engines.ingest.service.settings import DEFAULT_STORE, Settings, without_effect
-from shardwise_jobs.errors import BadConfiguration
 
 
 @pytest.mark.parametrize(

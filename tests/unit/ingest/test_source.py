@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from shardwise.engine.errors import BadConfiguration, BadInput
 from shardwise_api.common import Strategy
 from shardwise_api.ingest import Dedup, SourceFiles, SourceFormat
 from shardwise_api.sharding import shard_items
 from shardwise_jobs.engines.ingest import chunk
 from shardwise_jobs.engines.ingest.source import ChunkFiles, Entry
-from shardwise_jobs.errors import BadConfiguration, BadInput
 
 
 def _chunk(text: str, index: int = 0, **more: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs.errors import BadConfiguration, Temporary
+from shardwise.engine.errors import BadConfiguration, Temporary
 from shardwise_jobs.mpi import hydra
 from shardwise_jobs.mpi.hydra import check_line, program
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shardwise_jobs.errors import BadConfiguration
+from shardwise.engine.errors import BadConfiguration
 from shardwise_jobs.mpi import rendezvous
 from shardwise_jobs.mpi.settings import interface_of, mpi_environment
 from shardwise_jobs.mpi.world import Alone, open_world

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from shardwise.engine.files import OutputFolder
 from shardwise_jobs.engines.scripts.model.command import command_of
 from shardwise_jobs.engines.scripts.model.complaints import InvalidSuite
 from shardwise_jobs.engines.scripts.model.digest import digest_of
@@ -18,7 +19,6 @@ from shardwise_jobs.engines.scripts.model.job import SuiteJob
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions
 from shardwise_jobs.engines.scripts.model.records import AttemptRecord, JobRecord, Status, SuiteExit, record_of
 from shardwise_jobs.engines.scripts.model.summary import summary_name, summary_of, write_summary
-from shardwise_jobs.files import OutputFolder
 
 BEGAN = datetime(2026, 11, 21, 22, 59, 36, 355752, tzinfo=UTC)
 ENDED = datetime(2026, 11, 21, 22, 59, 38, 987870, tzinfo=UTC)

@@ -15,16 +15,16 @@ from typing import Never
 
 from tqdm import tqdm
 
+from shardwise.engine.errors import BadConfiguration, Interrupted, Temporary, WorkError
+from shardwise.engine.files import OutputFolder
+from shardwise.engine.progress import ProgressSender
+from shardwise.engine.stop import StopFlag
+from shardwise.engine.worker import Context
 from shardwise_api.manifest import InvalidManifest, load_manifest
 from shardwise_api.runs import TrainingRun, TrainingRunSpec
 from shardwise_api.terminal import echo
 from shardwise_api.wire import RunDocument, RunResult
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadConfiguration, Interrupted, Temporary, WorkError
-from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.mpi.world import World, open_world
-from shardwise_jobs.progress import ProgressSender
-from shardwise_jobs.stop import StopFlag
 
 from . import finalize
 from .training.loop import Moment, train

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from shardwise.engine.errors import BadConfiguration, WorkError
+from shardwise.engine.files import atomic_write
 from shardwise_api.terminal import echo
-from shardwise_jobs.errors import BadConfiguration, WorkError
-from shardwise_jobs.files import atomic_write
 
 
 @click.group()

@@ -9,11 +9,11 @@ import time
 
 from pydantic import ValidationError
 
+from shardwise.engine.errors import BadConfiguration, Temporary, WorkError
+from shardwise.engine.worker import Context
 from shardwise_api import indexes
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.wire import Environment, ExitCode, ItemCounts, PrepareResult, RunResult, ShardResult
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadConfiguration, Temporary, WorkError
 from shardwise_jobs.mpi import hydra
 from shardwise_jobs.mpi.gang import run_in_gang
 from shardwise_jobs.mpi.world import Alone, World
@@ -39,7 +39,7 @@ class NotConverged(WorkError):
 
 
 class DifflogicEngine:
-    """See `shardwise_jobs.engine.Engine`."""
+    """See `shardwise.engine.worker.Engine`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from shardwise_jobs.errors import BadInput
-from shardwise_jobs.files import OutputFolder, local_path
+from shardwise.engine.errors import BadInput
+from shardwise.engine.files import OutputFolder, local_path
 
 from .model.gates import hardest
 from .training.checkpoint import FILE, HISTORY_COLUMNS, digest_of, opened

@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from shardwise.engine.errors import BadConfiguration, BadInput, WorkError
+from shardwise.engine.worker import Context
 from shardwise_api.difflogic import DifflogicEngine
 from shardwise_api.wire import MAX_METRICS, ItemCounts, Metric, RunResult
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadConfiguration, BadInput, WorkError
 
 from .experiments.evaluate import evaluate
 from .model.gates import hardest

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.errors import BadInput
+from shardwise.engine.errors import BadInput
 
 Array = NDArray[Any]
 _SINGLE = b"\x93NUMPY"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
+from shardwise.engine.pod import provide_home
+from shardwise.engine.stop import StopFlag
 from shardwise_api.wire import ShardResult
 from shardwise_jobs.mpi.member import serve
 from shardwise_jobs.mpi.world import World
-from shardwise_jobs.pod import provide_home
 from shardwise_jobs.start import configure_logging, open_context
-from shardwise_jobs.stop import StopFlag
 
 from .engine import DifflogicEngine
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from shardwise_jobs.errors import BadConfiguration, BadInput
+from shardwise.engine.errors import BadConfiguration, BadInput
 
 from .model.automaton import Automaton
 from .model.gates import F64, GATES, Bools, Ints

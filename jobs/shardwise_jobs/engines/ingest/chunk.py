@@ -15,8 +15,8 @@ from typing import IO, Annotated, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from shardwise_jobs.errors import BadInput
-from shardwise_jobs.sources.lines import read_lines
+from shardwise.engine.errors import BadInput
+from shardwise.engine.sources.lines import read_lines
 
 from .codes import DOMAINS, MODIFIERS, TASKS, Codes
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from pydantic import ValidationError
 
+from shardwise.engine.errors import BadConfiguration, WorkError
+from shardwise.engine.files import OutputFolder
 from shardwise_api.ingest import Embedding, EmbeddingBackendKind, IndexKind, TmdBackendKind
 from shardwise_api.terminal import echo, print_exactly, to_json
 from shardwise_api.wire import Environment
-from shardwise_jobs.errors import BadConfiguration, WorkError
-from shardwise_jobs.files import OutputFolder
 
 if TYPE_CHECKING:
     from .codes import Codes

@@ -9,11 +9,11 @@ from contextlib import closing
 
 from pydantic import ValidationError
 
+from shardwise.engine.blocks import blocks
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.worker import Context
 from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import ItemCounts, ItemFailure, Metric, PrepareResult, RunResult, ShardResult
-from shardwise_jobs.blocks import blocks
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadConfiguration
 
 from . import finalize, parts
 from .identity import identity_of
@@ -30,7 +30,7 @@ _MAX_LISTED = 10
 
 
 class IngestEngine:
-    """See `shardwise_jobs.engine.Engine`."""
+    """See `shardwise.engine.worker.Engine`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shardwise.engine.errors import WorkError
+from shardwise.engine.worker import Context
 from shardwise_api import indexes
 from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import ItemFailure, Metric, RunResult, WorkedResult
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import WorkError
 
 from . import parts
 from .codes import DENSE_WIDTH

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from shardwise.engine.identity import RunIdentity
 from shardwise_api.ingest import OnTmdFailure, Tmd
 from shardwise_api.runs import IngestRunSpec
-from shardwise_jobs.identity import RunIdentity
 
 from .source import Survey
 

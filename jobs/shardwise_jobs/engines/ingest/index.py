@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
+from shardwise.engine.errors import BadConfiguration, BadInput, WorkError, first_mistake
+from shardwise.engine.files import OutputFolder, open_input
 from shardwise_api.ingest import IndexKind
-from shardwise_jobs.errors import BadConfiguration, BadInput, WorkError, first_mistake
-from shardwise_jobs.files import OutputFolder, open_input
 
 from .codes import DENSE_WIDTH, Codes
 from .embed.base import unit

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from shardwise.engine.blocks import count
+from shardwise.engine.errors import BadInput, TooManyFailedItems
 from shardwise_api.runs import IngestRunSpec
 from shardwise_api.sharding import shard_items
 from shardwise_api.wire import ItemCounts
-from shardwise_jobs.blocks import count
-from shardwise_jobs.errors import BadInput, TooManyFailedItems
 
 from .phases import Phase
 from .stores import BlockRecord

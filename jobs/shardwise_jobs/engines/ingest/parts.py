@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.pod import in_pod, mount_hint
 from shardwise_api.ingest import Embedding, EmbeddingBackendKind, IngestStore, OnTmdFailure, TmdBackendKind
 from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import Environment
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.pod import in_pod, mount_hint
 
 from .embed.base import Embedder
 from .stores import RowStore, open_store

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from shardwise_jobs.errors import TooManyFailedItems
+from shardwise.engine.errors import TooManyFailedItems
 
 from .phases import PhaseClock, WithWriting
 from .rows_of import row_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shardwise_jobs.errors import BadConfiguration
+from shardwise.engine.errors import BadConfiguration
 
 from .codes import Codes
 from .embed.base import Embedder

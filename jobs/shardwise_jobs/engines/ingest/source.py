@@ -15,11 +15,11 @@ from itertools import islice
 from typing import IO
 from uuid import UUID
 
+from shardwise.engine.errors import BadInput
+from shardwise.engine.files import local_path, local_size, open_input
+from shardwise.engine.remote import translated
 from shardwise_api.ingest import Dedup, SourceFiles, SourceFormat
 from shardwise_api.uris import redacted
-from shardwise_jobs.errors import BadInput
-from shardwise_jobs.files import local_path, local_size, open_input
-from shardwise_jobs.remote import translated
 
 from . import identifiers
 from .chunk import BadChunk, Chunk, read_jsonl, read_request

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.errors import BadConfiguration, Unavailable
+from shardwise.engine.errors import BadConfiguration, Unavailable
 
 from .chunk import Chunk
 from .embed.base import Embedder, EmbeddingFailed

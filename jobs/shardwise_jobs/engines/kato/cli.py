@@ -10,9 +10,9 @@ from typing import NoReturn
 
 import click
 
+from shardwise.engine.errors import WorkError
 from shardwise_api.terminal import echo, print_exactly
 from shardwise_api.uris import redacted
-from shardwise_jobs.errors import WorkError
 
 from .finalize import digest_lines
 from .names import node_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shardwise_jobs.backoff import retrying
+from shardwise.engine.backoff import retrying
 
 from .hierarchy import sum_up
 from .names import node_id

@@ -6,26 +6,27 @@ import time
 
 from pydantic import ValidationError
 
-from shardwise_api.kato import FileFormat, NodeMode
+from shardwise.engine.blocks import blocks, remaining
+from shardwise.engine.errors import BadConfiguration, BadInput, TooManyFailedItems
+from shardwise.engine.sources import Item, Survey
+from shardwise.engine.worker import Context
 from shardwise_api.kato import KatoEngine as KatoSpec
+from shardwise_api.kato import NodeMode
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.sharding import ENDLESS, shard_items
 from shardwise_api.wire import ItemCounts, ItemFailure, PrepareResult, RunResult, ShardResult
-from shardwise_jobs.blocks import blocks, remaining
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadConfiguration, BadInput, TooManyFailedItems
-from shardwise_jobs.sources import LibraryDataset, LineFiles, Record, RecordSource, Survey
 
 from . import finalize, places
 from .hierarchy import Hierarchy
 from .identity import identity_of
+from .samples import Samples, open_samples, too_short
 from .stores.base import KnowledgeBaseConfig
 from .tokenization import open_tokenizer, tokenizer_identity
 from .transport import MAX_LISTED_FAILURES, WorkedBlock
 
 
 class KatoEngine:
-    """See `shardwise_jobs.engine.Engine`."""
+    """See `shardwise.engine.worker.Engine`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -131,8 +132,8 @@ class KatoEngine:
         with places.open_place(self._context, self._kato) as place:
             return finalize.finalize(context=self._context, spec=self._spec, kato=self._kato, place=place)
 
-    def _source(self) -> RecordSource:
-        return open_source(self._kato)
+    def _source(self) -> Samples:
+        return open_samples(self._kato.dataset)
 
 
 class _Counts:
@@ -149,19 +150,6 @@ class _Counts:
             done=self.items.done + done, failed=self.items.failed + failed, skipped=self.items.skipped + skipped
         )
         self.failures = [*self.failures, *failures][:MAX_LISTED_FAILURES]
-
-
-def open_source(kato: KatoSpec) -> RecordSource:
-    """Return the input that the manifest names."""
-    files, hub = kato.dataset.files, kato.dataset.hub
-    if files is None:
-        assert hub is not None
-        return LibraryDataset.hub(
-            path=hub.path, name=hub.name, split=hub.split, column=hub.column, revision=hub.revision
-        )
-    if files.format is FileFormat.PARQUET:
-        return LibraryDataset.parquet(uris=list(files.uris), column=files.column)
-    return LineFiles(uris=list(files.uris), format=files.format, column=files.column)
 
 
 def open_hierarchy(kato: KatoSpec) -> Hierarchy:
@@ -201,11 +189,11 @@ def check_failed_share(*, failed: int, total: int | None, allowed: float, first:
     )
 
 
-def _worked(number: int, records: list[Record], hierarchy: Hierarchy) -> WorkedBlock:
-    learnable = (record for record in records if record.failure is None and not record.too_short)
+def _worked(number: int, items: list[Item], hierarchy: Hierarchy) -> WorkedBlock:
+    learnable = (item for item in items if item.failure is None and not too_short(item))
     return WorkedBlock(
         number=number,
-        trees=[hierarchy.learn(item=record.item, text=record.text) for record in learnable],
-        failures=[(record.item, record.failure) for record in records if record.failure is not None],
-        skipped=sum(record.too_short for record in records),
+        trees=[hierarchy.learn(item=item.number, text=item.value) for item in learnable],
+        failures=[(item.number, item.failure) for item in items if item.failure is not None],
+        skipped=sum(map(too_short, items)),
     )

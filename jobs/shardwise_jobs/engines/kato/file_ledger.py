@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from shardwise_jobs.files import OutputFolder
+from shardwise.engine.files import OutputFolder
 
 from .stores.base import BlockRecord
 from .stores.mapping import record_from_row, record_to_row

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from shardwise.engine.blocks import count
+from shardwise.engine.errors import BadInput, TooManyFailedItems, WorkError
+from shardwise.engine.worker import Context
 from shardwise_api import indexes
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.sharding import shard_items
 from shardwise_api.wire import MAX_METRICS, ItemCounts, ItemFailure, Metric, RunResult, WorkedResult
-from shardwise_jobs.blocks import count
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadInput, TooManyFailedItems, WorkError
 
 from .places import Place
 from .stores.base import BlockRecord

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from shardwise.engine.identity import RunIdentity
+from shardwise.engine.sources import Survey
 from shardwise_api.runs import TrainingRunSpec
-from shardwise_jobs.identity import RunIdentity
-from shardwise_jobs.sources import Survey
 
 from .stores.base import KnowledgeBaseConfig
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, Protocol
 
+from shardwise.engine.backoff import retrying
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.identity import RunIdentity
+from shardwise.engine.pod import in_pod, mount_hint
+from shardwise.engine.worker import Context
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.kato import Transport as TransportKind
 from shardwise_api.wire import Environment
-from shardwise_jobs.backoff import retrying
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.identity import RunIdentity
-from shardwise_jobs.pod import in_pod, mount_hint
 
 from .direct import DirectTransport
 from .file_ledger import FileLedger

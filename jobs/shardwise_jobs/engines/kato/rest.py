@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shardwise.engine.errors import WorkError
 from shardwise_api.kato import KatoServer
-from shardwise_jobs.errors import WorkError
 
 from .client import KatoClient, SessionConfig
 from .file_ledger import FileLedger

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.identity import RunIdentity
+from shardwise.engine.worker import Context
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.uris import redacted
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.identity import RunIdentity
 
 from .client import KatoClient
 from .file_ledger import FileLedger

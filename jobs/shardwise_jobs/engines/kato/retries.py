@@ -22,12 +22,12 @@ from tenacity import (
     wait_random,
 )
 
+from shardwise.engine.errors import Unavailable, WorkError
+from shardwise.engine.http_client import client_options
+from shardwise.engine.secrets import remember
+from shardwise.engine.stop import pause
 from shardwise_api.http_guard import HttpLimits, json_flaw
-from shardwise_jobs.errors import Unavailable, WorkError
 from shardwise_jobs.http_answers import ACCEPTED, CallDeadline, UnusableBody, content_of, lines_of
-from shardwise_jobs.http_client import client_options
-from shardwise_jobs.secrets import remember
-from shardwise_jobs.stop import pause
 
 Json = dict[str, Any]
 

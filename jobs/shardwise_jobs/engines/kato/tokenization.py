@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from shardwise.engine.errors import BadConfiguration, Unavailable, WorkError, panics_are_errors
+from shardwise.engine.http_client import adapt_to_hub
+from shardwise.engine.pod import mount_hint
 from shardwise_api.kato import BuiltinTokenizer, TokenizerSpec
-from shardwise_jobs.errors import BadConfiguration, Unavailable, WorkError, panics_are_errors
-from shardwise_jobs.http_client import adapt_to_hub
-from shardwise_jobs.pod import mount_hint
 
 from .hierarchy import Tokenize
 

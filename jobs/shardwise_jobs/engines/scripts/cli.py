@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from shardwise_jobs.errors import WorkError
+from shardwise.engine.errors import WorkError
 
 from .terminal.words import as_click_reads
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.identity import RunIdentity
+from shardwise.engine.worker import Context
 from shardwise_api.common import MAX_SHARDS
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.wire import PrepareResult, RunResult, ShardResult
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.identity import RunIdentity
 
 from . import finalize, work
 from .model.complaints import InvalidSuite
@@ -44,7 +44,7 @@ class NothingDiscovered(BadConfiguration):
 
 
 class ScriptsEngine:
-    """See `shardwise_jobs.engine.Engine`."""
+    """See `shardwise.engine.worker.Engine`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -15,11 +15,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from shardwise.engine.errors import BadConfiguration, BadInput
+from shardwise.engine.files import OutputFolder, local_path
+from shardwise.engine.pod import mount_hint
+from shardwise.engine.worker import Context
 from shardwise_api.scripts import ScriptsEngine
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import BadConfiguration, BadInput
-from shardwise_jobs.files import OutputFolder, local_path
-from shardwise_jobs.pod import mount_hint
 
 from .model.command import command_of
 from .model.complaints import InvalidSuite

@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from shardwise.engine.errors import Interrupted, WorkError
+from shardwise.engine.worker import Context
 from shardwise_api.scripts import KILL_SECONDS, RECORD_SECONDS
 from shardwise_api.wire import Environment, ExitCode, ItemCounts, ShardResult
-from shardwise_jobs.engine import Context
-from shardwise_jobs.errors import Interrupted, WorkError
 
 from .model.complaints import InvalidSuite
 from .model.records import AttemptRecord, JobRecord, Status, record_of

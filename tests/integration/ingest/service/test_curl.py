@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from shardwise.engine.errors import WorkError
 from shardwise_jobs.engines.ingest.embed import onnx_model
-from shardwise_jobs.errors import WorkError
 from tests.integration.ingest.test_example import CODES
 from tests.support import minilm
 from tests.support.cli import SHARDWISE

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_api.base import ApiModel
 from shardwise_api.difflogic import DifflogicEngine
-from shardwise_jobs.errors import BadConfiguration
 
 from ..model import wiring
 from ..model.optimizer import Settings

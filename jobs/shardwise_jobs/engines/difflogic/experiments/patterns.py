@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.errors import BadConfiguration
+from shardwise.engine.errors import BadConfiguration
 
 LIZARD = (
     "....................",

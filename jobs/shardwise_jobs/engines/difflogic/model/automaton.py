@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.errors import BadConfiguration
+from shardwise.engine.errors import BadConfiguration
 
 from .circuit import Circuit
 from .gates import Ints

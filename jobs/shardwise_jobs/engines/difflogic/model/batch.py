@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.errors import BadInput
+from shardwise.engine.errors import BadInput
 
 from . import kernels
 from .automaton import Automaton, neighbours

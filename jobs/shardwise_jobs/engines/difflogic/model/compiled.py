@@ -49,7 +49,7 @@ def folder() -> Path | None:
     if named:
         return _usable(Path(named), full=True)
     # Not when an image is built: there are no more modules then than it takes.
-    from shardwise_jobs.pod import cache_home, is_ours
+    from shardwise.engine.pod import cache_home, is_ours
 
     beside = _usable(_HERE / "__pycache__" / "compiled", full=False)
     home = cache_home()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shardwise_jobs.errors import BadInput
+from shardwise.engine.errors import BadInput
 
 from .gates import F64, Ints
 

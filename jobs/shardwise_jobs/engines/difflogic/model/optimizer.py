@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_api.difflogic import ClipMode
-from shardwise_jobs.errors import BadConfiguration
 
 from .gates import F64
 from .logits import adamw

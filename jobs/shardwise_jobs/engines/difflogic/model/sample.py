@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from shardwise_jobs.errors import BadInput
+from shardwise.engine.errors import BadInput
 
 from . import kernels
 from .automaton import Automaton, neighbours

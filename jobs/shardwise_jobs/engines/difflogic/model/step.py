@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from shardwise_jobs.errors import BadConfiguration
+from shardwise.engine.errors import BadConfiguration
 
 from .exact import MOST_SAMPLES, from_integers, to_integers
 from .gates import F64, Ints

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shardwise_jobs.errors import BadConfiguration
+from shardwise.engine.errors import BadConfiguration
 
 from .draws import Shuffler
 from .gates import Ints

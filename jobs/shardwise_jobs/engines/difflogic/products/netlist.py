@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shardwise_jobs.errors import BadInput
+from shardwise.engine.errors import BadInput
 
 from ..model.gates import TRUTH, Bools
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shardwise_jobs.files import OutputFolder
+from shardwise.engine.files import OutputFolder
 
 from ..experiments.presets import Experiment
 from ..experiments.trials import Trial, trials

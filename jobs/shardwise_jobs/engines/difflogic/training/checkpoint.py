@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from shardwise_jobs.errors import BadInput
+from shardwise.engine.errors import BadInput
 
 from ..model.automaton import Automaton
 from ..model.gates import F64, GATES

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from shardwise.engine.errors import BadConfiguration, BadInput, Interrupted, Temporary, WorkError
+from shardwise.engine.files import OutputFolder
 from shardwise_api.difflogic import DifflogicEngine
-from shardwise_jobs.errors import BadConfiguration, BadInput, Interrupted, Temporary, WorkError
-from shardwise_jobs.files import OutputFolder
 from shardwise_jobs.mpi.world import World
 
 from ..experiments import data

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shardwise.engine.files import OutputFolder
 from shardwise_api.difflogic import DifflogicEngine
 from shardwise_api.runs import TrainingRunSpec
-from shardwise_jobs.files import OutputFolder
 
 from . import room
 from .checkpoint import FILE, Checkpoint

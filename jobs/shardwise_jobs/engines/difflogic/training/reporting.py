@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 
+from shardwise.engine.progress import ProgressSender
 from shardwise_api.wire import Checkpoint, ItemCounts, Metric
-from shardwise_jobs.progress import ProgressSender
 
 from .loop import Moment
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.errors import WorkError
+from shardwise.engine.errors import WorkError
 
 Vectors = NDArray[np.float32]
 

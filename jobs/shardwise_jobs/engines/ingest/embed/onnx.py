@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.errors import BadConfiguration, panics_are_errors
+from shardwise.engine.errors import BadConfiguration, panics_are_errors
 
 from .base import EmbeddingFailed, OneByOne, Vectors, unit
 from .onnx_model import GRAPH_FILE, TOKENIZER_FILE, check_graph, ensure, read_card

@@ -24,9 +24,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from shardwise_jobs.errors import BadConfiguration, Unavailable, WorkError, first_mistake
-from shardwise_jobs.files import atomic_write
-from shardwise_jobs.pod import cache_home
+from shardwise.engine.errors import BadConfiguration, Unavailable, WorkError, first_mistake
+from shardwise.engine.files import atomic_write
+from shardwise.engine.pod import cache_home
 
 from .safetensors import read_weights
 

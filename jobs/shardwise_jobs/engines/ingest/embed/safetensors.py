@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.errors import BadConfiguration
+from shardwise.engine.errors import BadConfiguration
 
 _LENGTH_BYTES = 8
 _FLOAT_BYTES = 4

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.errors import BadConfiguration, Unavailable
-from shardwise_jobs.http_client import adapt_to_hub
+from shardwise.engine.errors import BadConfiguration, Unavailable
+from shardwise.engine.http_client import adapt_to_hub
 
 from .base import EmbeddingFailed, OneByOne, Vectors
 from .processors import processors

@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 
-from shardwise_jobs.errors import WorkError
+from shardwise.engine.errors import WorkError
 from shardwise_jobs.serving.wire import JsonRoute, answer, install_refusals
 
 from .models import Answer, Health, Info, Problem, Request, Stats

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
-from shardwise_jobs.errors import WorkError
+from shardwise.engine.errors import WorkError
 from shardwise_jobs.serving.probe import PROBE_SECONDS, Probe
 
 from .. import identifiers

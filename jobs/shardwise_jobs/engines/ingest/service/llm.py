@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from shardwise.engine.errors import WorkError
 from shardwise_api.ingest import TmdBackendKind
-from shardwise_jobs.errors import WorkError
 from shardwise_jobs.serving.probe import PROBE_SECONDS
 
 from ..embed.base import Embedder

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+from shardwise.engine.pod import provide_home
 from shardwise_api.ingest import Embedding, EmbeddingBackendKind, TmdBackendKind
-from shardwise_jobs.pod import provide_home
 from shardwise_jobs.serving import run
 
 from .. import parts

@@ -13,9 +13,9 @@ from urllib.parse import quote, urlencode
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_api.ingest import TmdBackendKind
 from shardwise_api.wire import Environment
-from shardwise_jobs.errors import BadConfiguration
 from shardwise_jobs.serving.settings import EnvironmentSettings
 
 DEFAULT_STORE = "sqlite:///chunks.db"

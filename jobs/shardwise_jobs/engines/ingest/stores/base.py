@@ -15,8 +15,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from shardwise.engine.errors import BadConfiguration, Unavailable, WorkError
 from shardwise_jobs.engines.ingest.codes import Codes
-from shardwise_jobs.errors import BadConfiguration, Unavailable, WorkError
 
 from .rows import Row
 

@@ -18,8 +18,8 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 (it is a 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extensions import parse_dsn
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_api.uris import BadUri, hosts_of
-from shardwise_jobs.errors import BadConfiguration
 
 from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel
 from .copy_binary import decode_reals, encode

@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.backoff import retrying
+from shardwise.engine.backoff import retrying
 from shardwise_jobs.engines.ingest.codes import Codes
 
 from .base import (

@@ -18,7 +18,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from shardwise_jobs.sqlite_reader import connect_reader
+from shardwise.engine.sqlite_reader import connect_reader
 
 from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel
 from .ledger_rows import LEDGER_COLUMNS, record_to_row

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from shardwise.engine.errors import BadConfiguration, Unavailable
 from shardwise_api.terminal import sanitize
 from shardwise_jobs.engines.ingest.codes import Codes
-from shardwise_jobs.errors import BadConfiguration, Unavailable
 
 from .answers import UnusableAnswer, parse_answer
 from .base import FailureCause, TmdAnswer, TmdFailure

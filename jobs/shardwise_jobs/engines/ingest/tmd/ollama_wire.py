@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 from pydantic_core import to_json
 
+from shardwise.engine.errors import BadConfiguration, Unavailable
+from shardwise.engine.http_client import client_options
+from shardwise.engine.secrets import remember
 from shardwise_api.terminal import excerpt
 from shardwise_api.uris import redacted
-from shardwise_jobs.errors import BadConfiguration, Unavailable
 from shardwise_jobs.http_answers import ACCEPTED, Body, UnusableBody
-from shardwise_jobs.http_client import client_options
-from shardwise_jobs.secrets import remember
 
 from .answers import UnusableAnswer
 from .prompt import ANSWER_TOKENS, SCHEMA

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from shardwise_jobs.errors import WorkError
+from shardwise.engine.errors import WorkError
 from shardwise_jobs.serving.wire import install_refusals
 
 from .predictions import TooCostly

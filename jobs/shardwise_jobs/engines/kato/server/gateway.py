@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from shardwise_jobs.errors import WorkError
+from shardwise.engine.errors import WorkError
 from shardwise_jobs.serving.probe import Probe
 
 from ..stores.base import PatternStore, StoreUnavailable

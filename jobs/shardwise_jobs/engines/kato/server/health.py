@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from shardwise_jobs.errors import WorkError
+from shardwise.engine.errors import WorkError
 from shardwise_jobs.serving.probe import PROBE_SECONDS
 
 from .service import Answer, SessionService

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from shardwise_jobs.errors import WorkError
+from shardwise.engine.errors import WorkError
 
 from ..names import bare_name, processor_id
 from ..stores.base import Events, Guard, Learned, Pattern

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shardwise_jobs.errors import WorkError
+from shardwise.engine.errors import WorkError
 
 Events = list[list[str]]
 

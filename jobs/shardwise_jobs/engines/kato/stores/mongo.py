@@ -30,9 +30,9 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_api.uris import BadUri, hosts_of
 from shardwise_jobs.engines.kato.names import processor_id
-from shardwise_jobs.errors import BadConfiguration
 
 from .base import (
     BlockRecord,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.secrets import remember
 from shardwise_api import uris
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.secrets import remember
 
 from .base import PatternStore
 

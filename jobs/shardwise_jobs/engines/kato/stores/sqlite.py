@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from shardwise_jobs.sqlite_reader import connect_reader
+from shardwise.engine.sqlite_reader import connect_reader
 
 from .base import (
     BlockRecord,

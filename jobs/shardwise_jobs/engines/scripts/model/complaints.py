@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from shardwise.engine.errors import BadConfiguration
 from shardwise_api.rules import join
-from shardwise_jobs.errors import BadConfiguration
 
 
 class InvalidSuite(BadConfiguration):

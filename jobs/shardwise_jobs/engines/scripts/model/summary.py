@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from shardwise_jobs.files import OutputFolder, atomic_write
+from shardwise.engine.files import OutputFolder, atomic_write
 
 from .complaints import InvalidSuite
 from .digest import digest_of

@@ -32,7 +32,7 @@ _KILLED = _SIGNALLED + signal.SIGKILL
 
 
 class Stopping(Protocol):
-    """Says whether the run is to end; `shardwise_jobs.stop.StopFlag` does."""
+    """Says whether the run is to end; `shardwise.engine.stop.StopFlag` does."""
 
     @property
     def is_set(self) -> bool:

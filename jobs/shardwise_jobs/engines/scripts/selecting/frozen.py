@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shardwise_jobs.errors import BadConfiguration
-from shardwise_jobs.files import OutputFolder
+from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.files import OutputFolder
 
 from ..model.canonical_json import canonical_json, sha256_of
 from ..model.complaints import InvalidSuite

@@ -5,6 +5,7 @@ What is written appears whole or not at all, so that a reader, or a worker start
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import uuid
@@ -17,10 +18,12 @@ from shardwise_api import uris
 
 from . import remote
 from .compression import decompressed
-from .errors import BadConfiguration, WorkError
+from .errors import BadConfiguration, Unavailable, WorkError
 from .pod import mount_hint
 
 OUTPUT_FIELD = "spec.output.uri"
+_PASSING = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE})
+"""What may be mended while a run goes on, by another try or by another machine."""
 
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
@@ -62,6 +65,45 @@ def atomic_write(path: Path, content: bytes, *, durable: bool = True) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def create_file(path: Path, content: bytes) -> bool:
+    """Write a file so that it appears whole, unless there is one; say whether this call wrote it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.fchmod(stream.fileno(), 0o666 & ~_UMASK)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # No links here: of two writers at the same moment the last one wins.
+            if path.exists():
+                return False
+            Path(temporary).replace(path)
+        _settle(path.parent)
+        return True
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+
+
+def _settle(folder: Path) -> None:
+    """Make a new name outlive the machine."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -161,3 +203,46 @@ class OutputFolder:
             return None
         except OSError as error:
             raise BadConfiguration(f"{OUTPUT_FIELD}: {self.uri_of(name)}: {error.strerror or error}") from error
+
+    def create_bytes(self, name: str, content: bytes) -> bool:
+        """Write a file whole unless there is one, and say whether this call wrote it.
+
+        Raises:
+            BadConfiguration: the folder can't be written.
+            Unavailable: it can't be written now.
+        """
+        if self._path is None:
+            return remote.create(self.uri_of(name), content, field=OUTPUT_FIELD)
+        with self._failing(name, writable=True):
+            return create_file(self._path / name, content)
+
+    def names(self) -> list[str]:
+        """Return the names in this folder, none when there is no such folder. Raises as `create_bytes`."""
+        if self._path is None:
+            return remote.names(self.uri, field=OUTPUT_FIELD)
+        with self._failing(""):
+            try:
+                return [path.name for path in self._path.iterdir()]
+            except FileNotFoundError:
+                return []
+
+    def read_all(self, names: list[str]) -> list[bytes]:
+        """Return the content of files that are there. Raises as `create_bytes`."""
+        if self._path is None:
+            return remote.read_all([self.uri_of(name) for name in names], field=OUTPUT_FIELD)
+        contents = []
+        for name in names:
+            with self._failing(name):
+                contents.append((self._path / name).read_bytes())
+        return contents
+
+    @contextmanager
+    def _failing(self, name: str, *, writable: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            said = f"{OUTPUT_FIELD}: {self.uri_of(name) if name else self.uri}: {error.strerror or error}"
+            if error.errno in _PASSING:
+                raise Unavailable(said) from error
+            assert self._path is not None
+            raise BadConfiguration(f"{said}{mount_hint(self._path, writable=writable)}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from shardwise_jobs.errors import BadInput
+from shardwise.engine.errors import BadInput
 
 BOM = b"\xef\xbb\xbf"
 """A mark at the begin of a UTF-8 file, which is no part of its text."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+from shardwise.engine.errors import BadConfiguration, BadInput
+from shardwise.engine.files import local_path, open_input
+from shardwise.engine.remote import matching, translated
 from shardwise_api.uris import redacted
-from shardwise_jobs.errors import BadConfiguration, BadInput
-from shardwise_jobs.files import local_path, open_input
-from shardwise_jobs.remote import matching, translated
 
 _PATTERN = frozenset("*?[{")
 _BATCH = 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
@@ -37,6 +38,21 @@ class Engine(Protocol):
 
     def finalize(self) -> RunResult:
         """Check that all is there, and compute digest and summary; may be repeated."""
+
+
+def open_engine(context: Context, environment: Mapping[str, str]) -> Engine:
+    """Return the engine that a run document names, ready for its steps.
+
+    Raises:
+        BadConfiguration: there is none, or it can't do what the document asks for.
+    """
+    spec = context.document.spec
+    name = next(iter(spec["engine"])) if "engine" in spec else "ingest"
+    if name == "plugin":
+        from .block_run import open_plugin
+
+        return open_plugin(context, environment)
+    return load_engine(name)(context)
 
 
 def load_engine(name: str) -> type[Engine]:

@@ -149,6 +149,66 @@ def write(uri: str, content: bytes, *, field: str) -> None:
     _tried(written)
 
 
+def create(uri: str, content: bytes, *, field: str) -> bool:
+    """Write a file with one request unless there is one; say whether this call wrote it. Raises as `open_stream`.
+
+    Where a place can't write on a condition, the last of two writers at the same moment wins.
+    """
+
+    def created() -> bool:
+        with translated(field=field, uri=uri):
+            place, path = _place_of(uri)
+            try:
+                place.pipe_file(path, content, mode="create")
+            except FileExistsError:
+                return False
+            except Exception as error:
+                # What a refused condition raises is each place's own, and an answer may be lost.
+                place.invalidate_cache()
+                if place.exists(path):
+                    return False
+                if not _knows_no_conditions(error):
+                    raise
+                place.pipe_file(path, content)
+            return True
+
+    return _tried(created)
+
+
+def _knows_no_conditions(error: Exception) -> bool:
+    return isinstance(error, NotImplementedError | TypeError | ValueError) or "NotImplemented" in str(error)
+
+
+def names(uri: str, *, field: str) -> list[str]:
+    """Return the names of what is in a folder, none when there is no such folder. Raises as `open_stream`."""
+
+    def listed() -> list[str]:
+        with translated(field=field, uri=uri):
+            place, path = _place_of(uri)
+            # Others write there too.
+            place.invalidate_cache()
+            try:
+                return [name.rstrip("/").rpartition("/")[2] for name in place.ls(path, detail=False)]
+            except FileNotFoundError:
+                return []
+
+    return _tried(listed)
+
+
+def read_all(uris: list[str], *, field: str) -> list[bytes]:
+    """Return the content of several files of one place, asked for at once where it can be. Raises as `open_stream`."""
+
+    def contents() -> list[bytes]:
+        with translated(field=field, uri=uris[0]):
+            place, _ = _place_of(uris[0])
+            paths = [place._strip_protocol(uri) for uri in uris]
+            # A single one would come without its name.
+            found = place.cat(paths) if len(paths) > 1 else {paths[0]: place.cat_file(paths[0])}
+            return [bytes(found[path]) for path in paths]
+
+    return _tried(contents) if uris else []
+
+
 def remove(uri: str, *, field: str) -> None:
     """Remove a file. Raises as `open_stream`."""
     with translated(field=field, uri=uri):
