@@ -35,6 +35,11 @@ def join(path: str, field: str | int) -> str:
     return f"{path}.{field}" if path else field
 
 
+def below(path: str, rest: str) -> str:
+    """Return the path of what `rest` is the path of, as seen from `path`."""
+    return f"{path}{rest}" if not rest or not path or rest.startswith("[") else f"{path}.{rest}"
+
+
 def alias_of(model: type[ApiModel], name: str) -> str:
     """Return how manifests spell a field."""
     return model.model_fields[name].alias or name

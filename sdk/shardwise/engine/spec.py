@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from shardwise_api import uris
 from shardwise_api.base import ApiModel
 from shardwise_api.explain import validate
-from shardwise_api.rules import join
+from shardwise_api.rules import below
 
 from .errors import BadConfiguration
 
@@ -32,7 +32,7 @@ def parse_spec(model: type[Spec], values: Mapping[str, Any], *, at: str, folder:
     """
     spec, problems = validate(model, dict(values), context={"folder": folder})
     if spec is None:
-        told = (f"{join(at, problem.path) if problem.path else at}: {problem.message}" for problem in problems)
+        told = (f"{below(at, problem.path)}: {problem.message}" for problem in problems)
         raise BadConfiguration("; ".join(told))
     return spec
 
