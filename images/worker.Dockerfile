@@ -70,7 +70,7 @@ FROM dependencies AS model
 COPY --from=requirements /model.txt /
 COPY crds/shardwise_api /sources/shardwise_api
 COPY jobs/shardwise_jobs/__init__.py jobs/shardwise_jobs/backoff.py jobs/shardwise_jobs/compression.py \
-     jobs/shardwise_jobs/errors.py jobs/shardwise_jobs/http_client.py jobs/shardwise_jobs/secrets.py \
+     jobs/shardwise_jobs/credentials.py jobs/shardwise_jobs/errors.py jobs/shardwise_jobs/http_client.py jobs/shardwise_jobs/secrets.py \
      jobs/shardwise_jobs/files.py jobs/shardwise_jobs/pod.py jobs/shardwise_jobs/remote.py jobs/shardwise_jobs/stop.py \
      /sources/shardwise_jobs/
 COPY jobs/shardwise_jobs/engines/__init__.py /sources/shardwise_jobs/engines/
