@@ -76,8 +76,8 @@ COPY crds/shardwise_api /sources/shardwise_api
 COPY sdk/shardwise/__init__.py /sources/shardwise/
 COPY sdk/shardwise/engine/__init__.py sdk/shardwise/engine/backoff.py sdk/shardwise/engine/compression.py \
      sdk/shardwise/engine/credentials.py sdk/shardwise/engine/errors.py sdk/shardwise/engine/files.py \
-     sdk/shardwise/engine/http_client.py sdk/shardwise/engine/pod.py sdk/shardwise/engine/remote.py sdk/shardwise/engine/secrets.py \
-     sdk/shardwise/engine/stop.py /sources/shardwise/engine/
+     sdk/shardwise/engine/http_client.py sdk/shardwise/engine/pod.py sdk/shardwise/engine/remote.py \
+     sdk/shardwise/engine/secrets.py sdk/shardwise/engine/stop.py /sources/shardwise/engine/
 COPY jobs/shardwise_jobs/__init__.py /sources/shardwise_jobs/
 COPY jobs/shardwise_jobs/engines/__init__.py /sources/shardwise_jobs/engines/
 COPY jobs/shardwise_jobs/engines/ingest/__init__.py /sources/shardwise_jobs/engines/ingest/
