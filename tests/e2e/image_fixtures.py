@@ -17,14 +17,14 @@ from images.load import load
 from images.settings import archives_folder
 from images.sources import NAMES, Image, image
 
-from tests.support import mongo_image, mongo_server, postgres_image
+from tests.support import mongo_image, mongo_server, postgres_image, word_count
 from tests.support.kube import Cluster
 from tests.support.require import missing
 
 _GIVEN = "SHARDWISE_TEST_IMAGES"
 _HOW_TO_GET = (
     f"Run as root on Debian with our own cluster or with kind, or set {_GIVEN} to a JSON object of name: full name of"
-    f" images that your cluster can pull: {', '.join((*NAMES, 'mongo', 'postgresql'))}."
+    f" images that your cluster can pull: {', '.join((*NAMES, 'mongo', 'postgresql', 'wordcount'))}."
 )
 
 
@@ -35,6 +35,8 @@ def built_images() -> Iterator[dict[str, Built]]:
         try:
             with alone():
                 built = build([*map(for_tests, NAMES), mongo_image.image(), postgres_image.image()])
+                page = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                built |= build([word_count.image(page)], base=built["worker"].ref)
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=archives_folder(), prefix="tests-")))
                 kept = {name: replace(one, archive=folder / one.archive.name) for name, one in built.items()}
                 for name, one in built.items():
@@ -47,7 +49,7 @@ def built_images() -> Iterator[dict[str, Built]]:
 
 @pytest.fixture(scope="session")
 def images(cluster: Cluster, request: pytest.FixtureRequest) -> dict[str, str]:
-    """Name -> full name of each image, ready for pods: operator, worker, kato-server, mongo, postgresql."""
+    """Name -> full name of each image, ready for pods: operator, worker, kato-server, mongo, postgresql, wordcount."""
     if given := os.environ.get(_GIVEN):
         return {str(name): str(ref) for name, ref in json.loads(given).items()}
     built: dict[str, Built] = request.getfixturevalue("built_images")

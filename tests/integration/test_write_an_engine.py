@@ -9,8 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tomllib
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,36 +17,19 @@ import pytest
 import yaml
 
 from shardwise_api.wire import Environment, ExitCode, RunDocument, Step
+from tests.support import word_count
 from tests.support.cli import SHARDWISE
+from tests.support.word_count import ENGINE, MANIFEST, TEST, counted
 
-REPOSITORY = Path(__file__).parents[2]
-PAGE = (REPOSITORY / "docs" / "write-an-engine.md").read_text(encoding="utf-8")
 MOST_LINES = 25
 LINES = 400
 KILLS = 20
 
 
-def code(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.M | re.S)
-
-
-ENGINE, TEST = code("python")
-
-
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the page's package, as pip would."""
-    folder = tmp_path_factory.mktemp("package")
-    (folder / "wordcount.py").write_text(ENGINE, encoding="utf-8")
-    (project,) = map(tomllib.loads, code("toml"))
-    information = folder / "wordcount-0.1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: wordcount\nVersion: 0.1.0\n")
-    points = project["project"]["entry-points"]["shardwise.engines"]
-    (information / "entry_points.txt").write_text(
-        "[shardwise.engines]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
-    )
-    return folder
+    return word_count.package(tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture
@@ -62,13 +43,12 @@ def folder(tmp_path: Path) -> Path:
     dice = random.Random(7)
     text = "\n".join(" ".join(dice.choices("abcdefgh", k=5)) for _ in range(LINES)) + "\n"
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")
-    (tmp_path / "words.yaml").write_text(code("yaml")[0], encoding="utf-8")
+    (tmp_path / "words.yaml").write_text(MANIFEST, encoding="utf-8")
     return tmp_path
 
 
-def counted(folder: Path) -> str:
-    words = Counter((folder / "text.txt").read_text(encoding="utf-8").split())
-    return "".join(f"{word}\t{number}\n" for word, number in sorted(words.items()))
+def text_of(folder: Path) -> str:
+    return (folder / "text.txt").read_text(encoding="utf-8")
 
 
 def test_the_word_count_is_short() -> None:
@@ -117,7 +97,9 @@ def test_the_manifest_runs_and_goes_on_with_another_number_of_shards(folder: Pat
         done = run(folder, environment, *arguments, "--set", f"metadata.name={name}")
         assert done.returncode == 0, done.stderr
         digests.add(json.loads(done.stdout)["status"]["result"]["digest"])
-        assert (folder / ".shardwise" / name / "output" / "words.tsv").read_text() == counted(folder)
+        assert (folder / ".shardwise" / name / "output" / "words.tsv").read_text() == counted(
+            (folder / "text.txt").read_text()
+        )
         ledger = folder / ".shardwise" / name / "output" / "blocks"
         for number, left in ((2, 30), (7, 10)):
             # As killed workers would have left it.
@@ -232,5 +214,5 @@ def test_workers_that_are_killed_again_and_again_count_every_word_once(
     for shard in range(3):
         workers.done(Step.WORK, shard=shard, shards=3)
     result = workers.done(Step.FINALIZE, shards=3)
-    assert (folder / "output" / "words.tsv").read_text() == counted(folder)
+    assert (folder / "output" / "words.tsv").read_text() == counted(text_of(folder))
     assert result["items"] == {"done": LINES, "failed": 0, "skipped": 0}
