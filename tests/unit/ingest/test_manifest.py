@@ -30,10 +30,9 @@ def test_a_server_for_a_backend_that_asks_none_is_refused_instead_of_ignored() -
 
 def test_a_password_for_the_llm_is_refused_in_words_that_name_a_way_out() -> None:
     ollama = "tmd={{backend: ollama, url: 'http://{}', model: tiny}}"
-    assert complaints(INGEST, ollama.format("user:secret@ollama:11434")) == [
-        "spec.tmd.url: a password does not belong in a manifest, and no Secret is read for this server: have a proxy "
-        "in front of it add what it asks for"
-    ]
+    (refused,) = complaints(INGEST, ollama.format("user:secret@ollama:11434"))
+    assert refused.startswith("spec.tmd.url: a password or key does not belong in a manifest: put the server's URL with it")
+    assert "SHARDWISE_URL_CREDENTIALS" in refused
     assert isinstance(parse(INGEST, ollama.format("ollama:11434/a:b@c")), IngestRun)
 
 
