@@ -15,7 +15,7 @@ from .training import presentable
 _DIGITS = 3
 
 
-def live(status: RunStatus, observed: Observed) -> None:
+def update_metrics(status: RunStatus, observed: Observed) -> None:
     """Fill in the metrics of an ingestion that works; they stay when nobody reported any."""
     known = {metric.name: metric.value for metric in status.metrics}
     sums: dict[str, float] = {}

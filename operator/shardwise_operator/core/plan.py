@@ -22,8 +22,8 @@ from .conditions import set_condition, shortened
 from .observed import FAILED_INDEXES, JobState, JobView, Observed
 from .report import describe
 from .results import InvalidResult, M, result_of
-from .suites import at_once, ends, finished, leaves_work_out, shards_of, verdict
-from .training import awaited_ranks, counting, has_begun, presentable
+from .suites import finished, parallelism, shards_of, skips_work, verdict, worker_exits
+from .training import awaited_ranks, counted_reports, has_begun, presentable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,23 +91,23 @@ def _next(run: Run, observed: Observed, *, prepared: PrepareResult | None, statu
     document = run_document(run, prepared=prepared)
     if prepared is None:
         return EnsureJob(step=Step.PREPARE, completions=1, parallelism=1, document=document)
-    if not leaves_work_out(run, prepared) and (work is None or not _work_is_done(run, work)):
+    if not skips_work(run, prepared) and (work is None or not _work_is_done(run, work)):
         shards = shards_of(run, prepared)
         return EnsureJob(
             step=Step.WORK,
             completions=shards,
             # Ranks all at once, whatever the manifest says.
-            parallelism=shards if is_gang(run) else at_once(run, shards),
+            parallelism=shards if is_gang(run) else parallelism(run, shards),
             document=document,
         )
     worked = None
     if work is not None and work.started is not None and work.ended is not None:
         worked = WorkedResult(
             seconds=(work.ended - work.started).total_seconds(),
-            workers=at_once(run, work.completions) if suite_of(run) is not None else work.parallelism,
-            done=sum(report.items.done - report.resumed_done for report in counting(run, observed).values()),
+            workers=parallelism(run, work.completions) if suite_of(run) is not None else work.parallelism,
+            done=sum(report.items.done - report.resumed_done for report in counted_reports(run, observed).values()),
             failed_shards=indexes.to_text(work.failed),
-            ends=ends(run, work, observed=observed, status=status),
+            ends=worker_exits(run, work, observed=observed, status=status),
         )
     return EnsureJob(
         step=Step.FINALIZE, completions=1, parallelism=1, document=document.model_copy(update={"worked": worked})

@@ -16,7 +16,7 @@ from . import ingestion
 from .conditions import set_condition
 from .observed import JobState, Observed
 from .suites import describe_suite, rate, shards_of
-from .training import are_awaited, awaited_ranks, counting, live, speed
+from .training import are_awaited, awaited_ranks, counted_reports, speed, update_metrics
 
 STALLED_AFTER = timedelta(minutes=5)
 """Without a commit anywhere for this long, a run is said to be stalled."""
@@ -31,9 +31,9 @@ def describe(
     _items(run, status, observed, prepared, result)
     _progress(run, status, observed)
     if result is None and isinstance(run, IngestRun):
-        ingestion.live(status, observed)
+        ingestion.update_metrics(status, observed)
     elif result is None:
-        live(run, status, observed)
+        update_metrics(run, status, observed)
     _failures(status, observed)
     if observed.job_ref is not None:
         status.job_ref = observed.job_ref
@@ -97,7 +97,7 @@ def _shards_seen(run: Run, status: RunStatus, observed: Observed, prepared: Prep
 def _items(
     run: Run, status: RunStatus, observed: Observed, prepared: PrepareResult | None, result: RunResult | None
 ) -> None:
-    reports = counting(run, observed)
+    reports = counted_reports(run, observed)
     work = observed.jobs.get(Step.WORK)
     if result is not None:
         counted = result.items
@@ -144,7 +144,7 @@ def _progress(run: Run, status: RunStatus, observed: Observed) -> None:
         percent = 100
     elif items.total:
         percent = min(100, seen * 100 // items.total)
-    reports = counting(run, observed)
+    reports = counted_reports(run, observed)
     speed_of_all = _rate(run, reports, observed)
     remaining = None
     if speed_of_all and items.total is not None and not status.finished:

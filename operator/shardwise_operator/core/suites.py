@@ -72,19 +72,19 @@ def problem_of_parts(run: Run, prepared: PrepareResult) -> str | None:
     return None
 
 
-def at_once(run: Run, shards: int) -> int:
+def parallelism(run: Run, shards: int) -> int:
     """Return how many shards run at once, as far as the manifest decides it."""
     suite = suite_of(run)
     return run.spec.sharding.parallelism or shards if suite is None else min(suite.max_workers, shards)
 
 
-def leaves_work_out(run: Run, prepared: PrepareResult) -> bool:
+def skips_work(run: Run, prepared: PrepareResult) -> bool:
     """Say whether there is nothing for workers to do."""
     suite = suite_of(run)
     return prepared.already_complete or (suite is not None and (suite.dry_run or not prepared.items_total))
 
 
-def ends(run: Run, work: JobView, *, observed: Observed, status: RunStatus) -> list[WorkerEnd]:
+def worker_exits(run: Run, work: JobView, *, observed: Observed, status: RunStatus) -> list[WorkerEnd]:
     """Return how the workers of scripts that failed for good ended: one that was killed has left no record of it."""
     if suite_of(run) is None:
         return []

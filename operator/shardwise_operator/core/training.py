@@ -25,7 +25,7 @@ _SEED = "seed"
 LEADER = 0
 
 
-def counting(run: Run, observed: Observed) -> Mapping[int, ProgressReport]:
+def counted_reports(run: Run, observed: Observed) -> Mapping[int, ProgressReport]:
     """Return the reports whose items are the run's."""
     if not is_gang(run):
         return observed.progress
@@ -38,7 +38,7 @@ def has_begun(run: Run, observed: Observed, status: RunStatus) -> bool:
     work = observed.jobs.get(Step.WORK)
     if work is None:
         return False
-    if work.completed or counting(run, observed) or status.progress.last_updated_time is not None:
+    if work.completed or counted_reports(run, observed) or status.progress.last_updated_time is not None:
         return True
     # Of reports that don't get through nothing is to be learned: what is sure is that all ranks run.
     return LEADER not in observed.progress and work.active >= work.completions
@@ -66,10 +66,10 @@ def are_awaited(run: Run, observed: Observed) -> bool:
     return is_gang(run) and leader is not None and bool(leader.awaited) and work is not None and work.active > 0
 
 
-def live(run: Run, status: RunStatus, observed: Observed) -> None:
+def update_metrics(run: Run, status: RunStatus, observed: Observed) -> None:
     """Fill in metrics and checkpoint of a run that works, as far as somebody reported them; they stay otherwise."""
     sweep = sweep_of(run)
-    reports = [report for report in counting(run, observed).values() if report.metrics or report.checkpoint]
+    reports = [report for report in counted_reports(run, observed).values() if report.metrics or report.checkpoint]
     if sweep is not None:
         reports = [report for report in reports if report.shard < len(sweep.seeds)]
     if not reports:

@@ -17,18 +17,18 @@ ONE_STEP = Retry(per_shard=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempts:
+class RetryPolicy:
     """The rules of one step's Job."""
 
     per_index: int
     """Further attempts of an index that failed."""
     max_failed: int
     """More indexes than these fail the Job before the others are over."""
-    ends_job: frozenset[int] = frozenset()
+    fail_job_codes: frozenset[int] = frozenset()
     """Exit codes that fail the Job at once."""
-    ends_index: frozenset[int] = frozenset()
+    fail_index_codes: frozenset[int] = frozenset()
     """Exit codes after which an index is not tried again."""
-    enough: int | None = None
+    success_count: int | None = None
     """So many indexes done complete the Job; None: all."""
     pause_seconds: float | None = None
     """From an attempt to the next one, where the runner can choose; None: as it likes."""
@@ -45,7 +45,7 @@ class Attempts:
             return LONGEST_PAUSE_SECONDS
 
 
-def attempts(run: Run, *, step: Step, completions: int) -> Attempts:
+def retry_policy(run: Run, *, step: Step, completions: int) -> RetryPolicy:
     """Return the rules of a step."""
     suite = suite_of(run)
     if suite is not None:
@@ -56,28 +56,28 @@ def attempts(run: Run, *, step: Step, completions: int) -> Attempts:
     if sweep is None:
         # More than there are indexes is refused by the API server, and would say no more.
         tolerated = min(retry.max_failed_shards, completions)
-        return Attempts(per_index=retry.per_shard, max_failed=tolerated, ends_job=final)
+        return RetryPolicy(per_index=retry.per_shard, max_failed=tolerated, fail_job_codes=final)
     # Seeds that don't converge are what a sweep is for: they fail neither it nor each other.
     hopeless = frozenset({int(ExitCode.NOT_CONVERGED)})
-    return Attempts(
+    return RetryPolicy(
         per_index=retry.per_shard,
         max_failed=completions,
-        ends_job=final - hopeless,
-        ends_index=hopeless,
-        enough=1 if sweep.stop_on_first else None,
+        fail_job_codes=final - hopeless,
+        fail_index_codes=hopeless,
+        success_count=1 if sweep.stop_on_first else None,
     )
 
 
-def _of_suite(suite: ScriptsEngine, *, step: Step, completions: int) -> Attempts:
+def _of_suite(suite: ScriptsEngine, *, step: Step, completions: int) -> RetryPolicy:
     if step is not Step.WORK:
-        return Attempts(
-            per_index=ONE_STEP.per_shard, max_failed=0, ends_job=frozenset({int(ExitCode.BAD_CONFIGURATION)})
+        return RetryPolicy(
+            per_index=ONE_STEP.per_shard, max_failed=0, fail_job_codes=frozenset({int(ExitCode.BAD_CONFIGURATION)})
         )
     # Scripts fail by themselves, and with whatever code: 2 is what a parser of arguments says of its own script.
-    return Attempts(
+    return RetryPolicy(
         per_index=suite.retries,
         max_failed=completions,
-        ends_index=frozenset({int(ExitCode.NO_SCRIPT)}),
+        fail_index_codes=frozenset({int(ExitCode.NO_SCRIPT)}),
         pause_seconds=suite.retry_delay_seconds,
         pause_growth=suite.retry_backoff,
     )
