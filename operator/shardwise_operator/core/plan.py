@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from shardwise_api import indexes
 from shardwise_api.runs import Run, is_gang, suite_of, sweep_of
 from shardwise_api.status import ConditionType, Result, RunStatus
-from shardwise_api.wire import PrepareResult, RunDocument, RunResult, Step, StepFailure, WorkedResult
+from shardwise_api.wire import PrepareResult, RunDocument, RunResult, Step, StepFailure, WorkResult
 
 from .actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
 from .conditions import set_condition, shortened
@@ -102,7 +102,7 @@ def _next(run: Run, observed: Observed, *, prepared: PrepareResult | None, statu
         )
     worked = None
     if work is not None and work.started is not None and work.ended is not None:
-        worked = WorkedResult(
+        worked = WorkResult(
             seconds=(work.ended - work.started).total_seconds(),
             workers=parallelism(run, work.completions) if suite_of(run) is not None else work.parallelism,
             done=sum(report.items.done - report.resumed_done for report in counted_reports(run, observed).values()),

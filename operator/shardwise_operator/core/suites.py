@@ -22,7 +22,7 @@ from shardwise_api.wire import (
     SuiteJobStatus,
     SuiteResult,
     SuiteStatus,
-    WorkerEnd,
+    WorkerExit,
 )
 
 from .conditions import shortened
@@ -84,13 +84,13 @@ def skips_work(run: Run, prepared: PrepareResult) -> bool:
     return prepared.already_complete or (suite is not None and (suite.dry_run or not prepared.items_total))
 
 
-def worker_exits(run: Run, work: JobView, *, observed: Observed, status: RunStatus) -> list[WorkerEnd]:
+def worker_exits(run: Run, work: JobView, *, observed: Observed, status: RunStatus) -> list[WorkerExit]:
     """Return how the workers of scripts that failed for good ended: one that was killed has left no record of it."""
     if suite_of(run) is None:
         return []
     newest = {failure.shard: failure for failure in (*status.failures, *observed.failures) if failure.shard is not None}
     found = [
-        WorkerEnd(
+        WorkerExit(
             shard=shard,
             exit_code=failure.exit_code,
             reason=failure.reason,

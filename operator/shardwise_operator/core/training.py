@@ -30,7 +30,7 @@ def counted_reports(run: Run, observed: Observed) -> Mapping[int, ProgressReport
     if not is_gang(run):
         return observed.progress
     leader = observed.progress.get(LEADER)
-    return {} if leader is None or leader.awaited else {LEADER: leader}
+    return {} if leader is None or leader.missing_ranks else {LEADER: leader}
 
 
 def has_begun(run: Run, observed: Observed, status: RunStatus) -> bool:
@@ -51,19 +51,19 @@ def awaited_ranks(observed: Observed) -> str | None:
         return None
     leader = observed.progress.get(LEADER)
     if leader is not None and LEADER in work.running:
-        awaited = leader.awaited
+        missing = leader.missing_ranks
     else:
-        awaited = indexes.missing(work.running, of=work.completions)
-    if not awaited:
+        missing = indexes.missing(work.running, of=work.completions)
+    if not missing:
         return None
-    ranks = "rank" if awaited.isdigit() else "ranks"
-    return f"{ranks} {shortened(awaited, limit=MAX_RANKS_CHARACTERS)} of {work.completions}"
+    ranks = "rank" if missing.isdigit() else "ranks"
+    return f"{ranks} {shortened(missing, limit=MAX_RANKS_CHARACTERS)} of {work.completions}"
 
 
 def are_awaited(run: Run, observed: Observed) -> bool:
     """Say whether the first rank runs and waits for others."""
     leader, work = observed.progress.get(LEADER), observed.jobs.get(Step.WORK)
-    return is_gang(run) and leader is not None and bool(leader.awaited) and work is not None and work.active > 0
+    return is_gang(run) and leader is not None and bool(leader.missing_ranks) and work is not None and work.active > 0
 
 
 def update_metrics(run: Run, status: RunStatus, observed: Observed) -> None:
