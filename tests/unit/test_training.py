@@ -56,13 +56,14 @@ def ranks(running: frozenset[int] = ALL, *, state: JobState = JobState.RUNNING, 
 
 
 def told(
-    shard: int = 0, *, at: float, step: int = 0, awaited: str = "", resumed: int = 0, checkpoint: int | None = None,
-    started: float = 0, others: Mapping[str, float] = MappingProxyType({}), **metrics: float,
+    shard: int = 0, *, at: float, step: int = 0, missing_ranks: str = "", resumed: int = 0,
+    checkpoint: int | None = None, started: float = 0, others: Mapping[str, float] = MappingProxyType({}),
+    **metrics: float,
 ) -> ProgressReport:  # fmt: skip
     """What a shard reports `at` seconds after T0."""
     return ProgressReport(
         run="1234", shard=shard, attempt_started=T0 + timedelta(seconds=started), time=T0 + timedelta(seconds=at),
-        items=ItemCounts(done=step), resumed=resumed, awaited=awaited,
+        items=ItemCounts(done=step), resumed=resumed, missing_ranks=missing_ranks,
         metrics=[Metric(name=name, value=value) for name, value in {**metrics, **others}.items()],
         checkpoint=None if checkpoint is None else Checkpoint(uri="file:///out/checkpoint.npz", step=checkpoint),
     )  # fmt: skip
@@ -79,22 +80,22 @@ def metrics(status: RunStatus) -> dict[str, float]:
 
 class TestGangStart:
     @pytest.mark.parametrize(
-        ("awaited", "message"),
+        ("missing_ranks", "message"),
         [("3", "rank 3 of 4 has not come"), ("2-3", "ranks 2-3 of 4 have not come"),
          ("1,3", "ranks 1,3 of 4 have not come")],
     )  # fmt: skip
-    def test_ranks_that_are_awaited_are_named(self, awaited: str, message: str) -> None:
-        status = plans(training(), seen(ranks(), told(at=5, awaited=awaited))).status
+    def test_ranks_that_are_awaited_are_named(self, missing_ranks: str, message: str) -> None:
+        status = plans(training(), seen(ranks(), told(at=5, missing_ranks=missing_ranks))).status
         assert states(status)["PodsReady"] == "False/WaitingForRanks"
         assert condition(status, ConditionType.PODS_READY).message == message
 
     def test_when_all_have_come_all_run(self) -> None:
         run = training()
-        plans(run, seen(ranks(), told(at=5, awaited="3")))
+        plans(run, seen(ranks(), told(at=5, missing_ranks="3")))
         assert states(plans(run, seen(ranks(), told(at=7))).status)["PodsReady"] == "True/AllRunning"
 
     def test_what_keeps_a_rank_s_pod_from_starting_is_told_first(self) -> None:
-        observed = seen(ranks(ALL - {3}), told(at=5, awaited="3"))
+        observed = seen(ranks(ALL - {3}), told(at=5, missing_ranks="3"))
         blocker = Blocker(reason="Unschedulable", message="no node takes the pod")
         with_blocker = Observed(now=observed.now, jobs=observed.jobs, progress=observed.progress, blocker=blocker)
         assert states(plans(training(), with_blocker).status)["PodsReady"] == "False/Unschedulable"
@@ -102,17 +103,17 @@ class TestGangStart:
     def test_a_rank_that_is_lost_later_is_awaited_again(self) -> None:
         run = training()
         plans(run, seen(ranks(), told(at=5, step=30)))
-        status = plans(run, seen(ranks(), told(at=9, step=20, awaited="1", started=8))).status
+        status = plans(run, seen(ranks(), told(at=9, step=20, missing_ranks="1", started=8))).status
         assert condition(status, ConditionType.PODS_READY).message == "rank 1 of 4 has not come"
 
     def test_the_first_rank_is_awaited_when_its_pod_is_gone(self) -> None:
-        status = plans(training(), seen(ranks(ALL - {0}), told(at=5, awaited="2"))).status
+        status = plans(training(), seen(ranks(ALL - {0}), told(at=5, missing_ranks="2"))).status
         assert condition(status, ConditionType.PODS_READY).message == "rank 0 of 4 has not come"
 
     def test_waiting_for_ranks_is_no_progress_and_stalls(self) -> None:
         run = training()
         late = STALLED_AFTER.total_seconds() + 1
-        status = plans(run, seen(ranks(), at=0), seen(ranks(), told(at=late, awaited="3"), at=late)).status
+        status = plans(run, seen(ranks(), at=0), seen(ranks(), told(at=late, missing_ranks="3"), at=late)).status
         assert states(status)["Progressing"] == "False/Stalled"
         assert status.progress.last_updated_time is None
 
@@ -129,12 +130,12 @@ class TestStartDeadline:
 
     def test_counts_until_all_ranks_have_come(self) -> None:
         run = training(self.LIMIT)
-        waiting = told(at=9, awaited="3")
+        waiting = told(at=9, missing_ranks="3")
         assert not plans(run, seen(ranks(), at=0), seen(ranks(), waiting, at=10)).status.finished
         assert plans(run, seen(ranks(), waiting, at=10.1)).status.phase is Phase.FAILED
 
     def test_names_the_ranks_that_never_came(self) -> None:
-        message = self._failed(seen(ranks(), told(at=9, awaited="2-3"), at=11))
+        message = self._failed(seen(ranks(), told(at=9, missing_ranks="2-3"), at=11))
         assert message == "spec.startDeadlineSeconds: ranks 2-3 of 4 never came within 10 s"
 
     def test_names_the_first_rank_by_its_pod_for_nobody_else_reports(self) -> None:
@@ -142,7 +143,7 @@ class TestStartDeadline:
         assert message == "spec.startDeadlineSeconds: rank 0 of 4 never came within 10 s"
 
     def test_says_what_kept_a_rank_s_pod_from_starting(self) -> None:
-        observed = seen(ranks(ALL - {3}), told(at=9, awaited="3"), at=11)
+        observed = seen(ranks(ALL - {3}), told(at=9, missing_ranks="3"), at=11)
         blocker = Blocker(reason="ImagePullBackOff", message="pod words-3: the image can't be pulled")
         message = self._failed(
             Observed(now=observed.now, jobs=observed.jobs, progress=observed.progress, blocker=blocker)
@@ -154,7 +155,7 @@ class TestStartDeadline:
     def test_is_over_once_training_has_begun_whoever_is_lost_later(self, report: ProgressReport) -> None:
         run = training(self.LIMIT)
         plans(run, seen(ranks(), at=0), seen(ranks(), report, at=9))
-        lost = seen(ranks(ALL - {1}), told(at=50, step=3, awaited="1", started=40), at=60)
+        lost = seen(ranks(ALL - {1}), told(at=50, step=3, missing_ranks="1", started=40), at=60)
         assert not plans(run, lost).status.finished
         # An operator that has just started remembers no report.
         assert not plans(run, seen(ranks(ALL - {0}), at=3600)).status.finished
@@ -180,7 +181,7 @@ class TestSteps:
         status = plans(run, seen(ranks(), told(at=20, step=51, resumed=50, started=19))).status
         assert (status.items.done, status.progress.percent) == (51, 51)
 
-    @pytest.mark.parametrize("reports", [[], [told(at=9, awaited="2")], [told(1, at=9)]])
+    @pytest.mark.parametrize("reports", [[], [told(at=9, missing_ranks="2")], [told(1, at=9)]])
     def test_stay_while_nobody_says_otherwise(self, reports: list[ProgressReport]) -> None:
         run = training()
         plans(run, seen(ranks(), told(at=5, step=70)))
@@ -214,7 +215,7 @@ class TestFigures:
     def test_stay_when_nobody_reports_any(self) -> None:
         run = training()
         plans(run, seen(ranks(), told(at=5, checkpoint=20, softLoss=2)))
-        for observed in (seen(ranks()), seen(ranks(), told(at=9, awaited="1"))):
+        for observed in (seen(ranks()), seen(ranks(), told(at=9, missing_ranks="1"))):
             status = plans(run, observed).status
             assert metrics(status) == {"softLoss": 2}
             assert status.checkpoint is not None

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shardwise_api.runs import Run, is_gang
+from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 
 from ..core.actions import EnsureJob
+from ..core.policies import policy_of
 from .job import job
 from .job_groups import job_groups_of, parallelisms
 from .names import Labels, child_name, owner, run_labels
-from .rank_network import headless_service, policy_of
+from .rank_network import headless_service, network_policy_spec
 from .settings import ChildSettings
 
 __all__ = ["ChildSettings", "children_of", "document_of"]
@@ -33,7 +34,7 @@ def children_of(
     return [
         *([_service_account(run)] if own_account else []),
         _network_policy(run, settings),
-        *([headless_service(run)] if is_gang(run) and action.step is Step.WORK else []),
+        *([headless_service(run)] if policy_of(run).peers_talk and action.step is Step.WORK else []),
         document_of(run, action=action),
         *(
             job(run, step=action.step, group=group, parallelism=given[group.number], settings=settings)
@@ -66,7 +67,7 @@ def _network_policy(run: Run, settings: ChildSettings) -> dict[str, Any]:
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": _metadata(run, name=run.metadata.name),
-        "spec": policy_of(run, settings.egress),
+        "spec": network_policy_spec(run, settings.egress),
     }
 
 

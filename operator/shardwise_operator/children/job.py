@@ -11,7 +11,8 @@ from typing import Any
 from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 
-from ..core.retry_policy import UNCOUNTED, RetryPolicy, retry_policy
+from ..core.policies import policy_of
+from ..core.retry_policy import UNCOUNTED, RetryPolicy
 from .job_groups import JobGroup
 from .names import CONTAINER, KUEUE, KUEUE_QUEUE, Annotations, Labels, child_name, owner, queue_labels, run_labels
 from .pod import pod_spec
@@ -23,7 +24,7 @@ def job(run: Run, *, step: Step, group: JobGroup, parallelism: int, settings: Ch
     name = child_name(run=run.metadata.name, step=step, part=group.number)
     labels = {**run_labels(run, step=step), Labels.STEP.value: step.value}
     queue = queue_labels(run) if step is Step.WORK else {}
-    rules = retry_policy(run, step=step, completions=group.completions)
+    rules = policy_of(run).retry(step=step, completions=group.completions)
     shards = {} if group.shards is None else {Annotations.SHARDS.value: group.shards}
     place = {Annotations.PART.value: f"{group.number}/{group.of}", **shards} if shards else {}
     # What Kueue is to know of the Job with the shards (its least parallelism) is untrue of a Job of one pod.

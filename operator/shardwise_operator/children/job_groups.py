@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shardwise_api import indexes
-from shardwise_api.runs import Run, suite_of
+from shardwise_api.runs import Run
 from shardwise_api.scripts import PodOverride
 from shardwise_api.wire import Step
 
 from ..core.actions import EnsureJob
+from ..core.policies import policy_of
 from .names import queued
 
 
@@ -24,7 +25,7 @@ class JobGroup:
     """One Job of a step."""
 
     number: int
-    """0 for the shards that nothing is said about, else the entry of podOverrides, counted from 1."""
+    """The entry of podOverrides, counted from 1. 0 is the default group."""
     of: int
     """How many Jobs the step has."""
     completions: int
@@ -44,8 +45,8 @@ class JobGroupState:
 
 def job_groups_of(run: Run, action: EnsureJob) -> tuple[JobGroup, ...]:
     """Return the Jobs of a step, those without shards left out."""
-    suite = suite_of(run)
-    if suite is None or not suite.pod_overrides or action.step is not Step.WORK:
+    overrides = policy_of(run).pod_overrides
+    if not overrides or action.step is not Step.WORK:
         return (JobGroup(number=0, of=1, completions=action.completions),)
     prepared = action.document.prepared
     texts = (prepared.parts or ()) if prepared is not None else ()
@@ -60,7 +61,7 @@ def job_groups_of(run: Run, action: EnsureJob) -> tuple[JobGroup, ...]:
             of=len(shards),
             completions=count,
             shards=text,
-            override=suite.pod_overrides[number - 1] if number else None,
+            override=overrides[number - 1] if number else None,
         )
         for number, (text, count) in shards.items()
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from shardwise_api.common import Worker
-from shardwise_api.runs import Run, is_gang, suite_of
+from shardwise_api.runs import Run
 from shardwise_api.wire import Environment, Step
 
+from ..core.policies import policy_of
 from .job_groups import JobGroup
 from .names import CONTAINER, child_name
 from .rank_network import rendezvous
@@ -72,14 +73,14 @@ def pod_spec(run: Run, *, step: Step, group: JobGroup, job_name: str, settings: 
             *worker.volumes,
         ],
     }
-    if is_gang(run) and step is Step.WORK:
+    policy = policy_of(run)
+    if policy.peers_talk and step is Step.WORK:
         # With it an Indexed Job's pods have host names.
         spec["subdomain"] = run.metadata.name
-    suite = suite_of(run)
     if worker.termination_grace_period_seconds is not None:
         spec["terminationGracePeriodSeconds"] = worker.termination_grace_period_seconds
-    elif suite is not None and step is Step.WORK:
-        spec["terminationGracePeriodSeconds"] = suite.termination_seconds
+    elif policy.termination_seconds is not None and step is Step.WORK:
+        spec["terminationGracePeriodSeconds"] = policy.termination_seconds
     if worker.node_selector:
         spec["nodeSelector"] = dict(worker.node_selector)
     if worker.priority_class_name:
@@ -127,7 +128,7 @@ def single_threaded(run: Run) -> dict[str, str]:
 
     Of a suite they are not ours but the scripts', which see to it themselves.
     """
-    return {} if suite_of(run) is not None else {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} if policy_of(run).limits_threads else {}
 
 
 def reserved_environment() -> frozenset[str]:
@@ -136,6 +137,7 @@ def reserved_environment() -> frozenset[str]:
 
 
 def _environment(run: Run, *, step: Step, group: JobGroup, settings: ChildSettings) -> list[dict[str, Any]]:
+    policy = policy_of(run)
     values: dict[str, str] = {
         Environment.RUN.value: f"{DOCUMENT_FOLDER}/run.json",
         Environment.STEP.value: step.value,
@@ -144,7 +146,7 @@ def _environment(run: Run, *, step: Step, group: JobGroup, settings: ChildSettin
         values[Environment.SHARDS.value] = group.shards
     if run.spec.output is not None:
         values[Environment.OUTPUT.value] = run.spec.output.uri
-    if is_gang(run) and step is Step.WORK:
+    if policy.peers_talk and step is Step.WORK:
         values[Environment.RENDEZVOUS.value] = rendezvous(run)
     if settings.progress_url is not None and step is Step.WORK:
         values[Environment.PROGRESS.value] = settings.progress_url
@@ -158,7 +160,7 @@ def _environment(run: Run, *, step: Step, group: JobGroup, settings: ChildSettin
     node = [{"name": Environment.NODE.value, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
     return [
         *({"name": name, "value": value} for name, value in values.items()),
-        *(node if suite_of(run) is not None else []),
+        *(node if policy.records_node else []),
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
     ]

@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from shardwise_api import indexes
-from shardwise_api.runs import Run, is_gang
+from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 
 from ..children import ChildSettings, children_of, document_of
 from ..children.job_groups import JobGroup, JobGroupState, job_groups_of, parallelisms
 from ..children.names import KUEUE_PRIORITY, KUEUE_QUEUE, Annotations, child_name, queue_labels
 from ..core.actions import Action, DeleteRun, EnsureJob
+from ..core.policies import policy_of
 from ..observe.snapshots import JobSnapshot, job_snapshot
 from .api import Api, ApiError
 from .cache import Cache
@@ -149,7 +150,7 @@ class ActionExecutor:
     async def _go_on(self, run: Run, action: EnsureJob, job: JobSnapshot, *, parallelism: int) -> None:
         wanted: dict[str, Any] = {} if _sized_by_queue(job) else {"parallelism": parallelism}
         given = {"parallelism": job.parallelism, "suspend": job.suspended, "completions": job.completions}
-        if is_gang(run) and action.step is Step.WORK:
+        if policy_of(run).resizable and action.step is Step.WORK:
             await self._ensure_document(run, action, job)
             # An API server takes another number of completions only together with the same parallelism.
             wanted["completions"] = action.completions

@@ -137,7 +137,7 @@ class Policy:
         return work.completions
 
     def rate(self, work: JobView, reports: Mapping[int, ProgressReport]) -> float | None:
-        """Return items per second, resumed ones not counted: of the shards at work, or of all over the time of the work."""
+        """Return items per second, without resumed ones: of the shards at work, or of all over the time of the work."""
         if work.state is not JobState.RUNNING:
             if work.started is None or work.ended is None or work.ended <= work.started:
                 return None
@@ -150,9 +150,7 @@ class Policy:
 
     def update_metrics(self, status: RunStatus, observed: Observed) -> None:
         """Fill in metrics and checkpoint of a run that works, as far as somebody reported them; they stay otherwise."""
-        found = [
-            report for report in self.counted_reports(observed).values() if report.metrics or report.checkpoint
-        ]
+        found = [report for report in self.counted_reports(observed).values() if report.metrics or report.checkpoint]
         if found:
             show(status, max(found, key=lambda report: report.time))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from shardwise_api import indexes
 from shardwise_api.status import ItemStatus, RunStatus
-from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, Step
+from shardwise_api.wire import ItemCounts, ProgressReport, Step
 
 from ..conditions import shortened
 from ..observed import JobState, JobView, Observed
@@ -74,7 +74,3 @@ class RanksPolicy(Policy):
     def shards_at_end(self, work: JobView) -> int:
         """See `Policy.shards_at_end`: another number comes too late, also one that the Job was given at its end."""
         return min(work.completions, len(work.completed)) if work.state is JobState.COMPLETE else work.completions
-
-    def problem_of(self, prepared: PrepareResult) -> str | None:
-        """See `Policy.problem_of`."""
-        return super().problem_of(prepared)
