@@ -125,7 +125,7 @@ class PrepareResult(ApiModel):
     details: PlainDocument = Field(default_factory=dict, description="For the engine's own use and for people.")
 
 
-class WorkerEnd(ApiModel):
+class WorkerExit(ApiModel):
     """How the last worker of a shard that failed for good ended, as the runner saw it: it may not have said a word."""
 
     shard: int
@@ -134,14 +134,14 @@ class WorkerEnd(ApiModel):
     message: str = ""
 
 
-class WorkedResult(ApiModel):
+class WorkResult(ApiModel):
     """What the runner saw of the work step; only the finalize step gets it."""
 
     seconds: float = Field(description="Wall time from the first worker's start to the last one's end.")
     workers: int = Field(description="Workers at once.")
     done: int = Field(description="Items learned within that time; those of an interrupted earlier start don't count.")
     failed_shards: str = Field(default="", description="Shards that failed for good, as interval text.")
-    ends: list[WorkerEnd] = Field(
+    ends: list[WorkerExit] = Field(
         default_factory=list, max_length=MAX_ENDS, description="Of a suite: how those ended, as far as it is known."
     )
 
@@ -155,7 +155,7 @@ class RunDocument(ApiModel):
     kind: str
     spec: dict[str, Any]
     prepared: PrepareResult | None = None
-    worked: WorkedResult | None = None
+    worked: WorkResult | None = None
 
 
 class Metric(ApiModel):
@@ -250,7 +250,9 @@ class ProgressReport(ApiModel):
     resumed: Count = Field(default=0, description="Items that an earlier attempt had already committed.")
     resumed_done: Count = Field(default=0, description="Those of them that were done.")
     message: str = ""
-    awaited: str = Field(default="", description="Ranks that have not come yet, as interval text; work has not begun.")
+    missing_ranks: str = Field(
+        default="", alias="awaited", description="Ranks that have not come yet, as interval text; work has not begun."
+    )
     metrics: list[Metric] = Field(default_factory=list, max_length=MAX_METRICS)
     checkpoint: Checkpoint | None = None
 

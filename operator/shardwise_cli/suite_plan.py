@@ -13,7 +13,7 @@ from shardwise_api.console import safe_console
 from shardwise_api.runs import Run, suite_of
 from shardwise_api.terminal import echo
 from shardwise_api.wire import PrepareResult
-from shardwise_operator.core.suites import at_once
+from shardwise_operator.core.policies import policy_of
 
 
 def print_suite(run: Run, prepared: PrepareResult, *, workdir: Path) -> None:
@@ -27,7 +27,7 @@ def print_suite(run: Run, prepared: PrepareResult, *, workdir: Path) -> None:
     table.add_row("engine", "scripts")
     table.add_row("tree", suite.source)
     table.add_row("scripts", f"{total:,}")
-    table.add_row("processes", "none: dryRun" if suite.dry_run else f"{at_once(run, total)} at once")
+    table.add_row("processes", "none: dryRun" if suite.dry_run else f"{policy_of(run).parallelism(total)} at once")
     table.add_row("attempts", f"{suite.retries + 1} each")
     table.add_row("workdir", str(workdir))
     if prepared.already_complete:

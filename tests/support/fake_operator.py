@@ -20,8 +20,8 @@ from shardwise_api.runs import TrainingRun
 from shardwise_api.wire import Step
 from shardwise_operator.children import ChildSettings
 from shardwise_operator.children.job import job
+from shardwise_operator.children.job_groups import JobGroup
 from shardwise_operator.children.names import Labels
-from shardwise_operator.children.parts import Part
 from tests.cluster.errors import ClusterError
 from tests.cluster.fake_nodes import FakeNodes, free_ports
 from tests.support.leash import leashed
@@ -110,9 +110,9 @@ def manifest(name: str, *, shards: int, work_for: str = "0s") -> Document:
 def bare_job(name: str, *, shards: int) -> Document:
     """Return the Job that the operator would make for such a run, belonging to nobody: what Kubernetes alone needs."""
     run = TrainingRun.model_validate({**manifest(name, shards=shards), "metadata": {"name": name, "uid": "none"}})
-    whole = Part(number=0, of=1, completions=shards)
+    whole = JobGroup(number=0, of=1, completions=shards)
     settings = ChildSettings(worker_image="nothing.test/worker:1")
-    made = job(run, step=Step.WORK, part=whole, parallelism=shards, settings=settings)
+    made = job(run, step=Step.WORK, group=whole, parallelism=shards, settings=settings)
     template = made["spec"]["template"]
     # Without it the operator never hears of them.
     labels = {key: value for key, value in template["metadata"]["labels"].items() if key != Labels.RUN_UID}

@@ -13,8 +13,8 @@ from shardwise_api.common import Retry
 from shardwise_api.wire import Step
 from shardwise_cli.local.jobs import LocalJob
 from shardwise_cli.local.workdir import Workdir
-from shardwise_operator.core.attempts import Attempts
 from shardwise_operator.core.observed import JobState
+from shardwise_operator.core.retry_policy import RetryPolicy
 
 PRELUDE = """
 import os, pathlib, signal, sys, time
@@ -35,10 +35,10 @@ def wait_for(name):
 PATIENT_SECONDS = 20.0
 
 
-def rules_of(retry: Retry) -> Attempts:
+def rules_of(retry: Retry) -> RetryPolicy:
     """The rules of shards with a manifest's `retry`."""
     final = frozenset(retry.non_retriable_exit_codes)
-    return Attempts(per_index=retry.per_shard, max_failed=retry.max_failed_shards, ends_job=final)
+    return RetryPolicy(per_index=retry.per_shard, max_failed=retry.max_failed_shards, fail_job_codes=final)
 
 
 class Jobs:

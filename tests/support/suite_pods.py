@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shardwise_api.wire import RunResult, Step, WorkedResult
+from shardwise_api.wire import RunResult, Step, WorkResult
 
 from . import suites
 from .worker import Ended, Pods
@@ -41,7 +41,7 @@ class SuitePods(Pods):
         """Run a script once."""
         return self.run(Step.WORK, shard=self.index(id))
 
-    def finalize(self, worked: WorkedResult | None = None) -> RunResult:
+    def finalize(self, worked: WorkResult | None = None) -> RunResult:
         """Run the last step."""
         ended = self.run(Step.FINALIZE, worked=worked)
         assert ended.code == 0, ended

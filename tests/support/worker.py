@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shardwise_api.manifest import parse_manifest
-from shardwise_api.wire import Environment, PrepareResult, RunDocument, RunResult, Step, StepFailure, WorkedResult
+from shardwise_api.wire import Environment, PrepareResult, RunDocument, RunResult, Step, StepFailure, WorkResult
 
 from .leash import leashed
 from .manifests import as_yaml
@@ -52,7 +52,7 @@ class Pods:
     uid: str = field(default_factory=lambda: str(uuid.uuid4()))
     prepared: PrepareResult | None = None
 
-    def start(self, step: Step, *, shard: int = 0, worked: WorkedResult | None = None) -> subprocess.Popen[str]:
+    def start(self, step: Step, *, shard: int = 0, worked: WorkResult | None = None) -> subprocess.Popen[str]:
         """Start a step."""
         run = parse_manifest(as_yaml(self.manifest), name="run.yaml")
         document = RunDocument(
@@ -94,7 +94,7 @@ class Pods:
         log, _ = process.communicate(timeout=120)
         return Ended(code=process.returncode, message=self._termination_log.read_text(encoding="utf-8"), log=log)
 
-    def run(self, step: Step, *, shard: int = 0, worked: WorkedResult | None = None) -> Ended:
+    def run(self, step: Step, *, shard: int = 0, worked: WorkResult | None = None) -> Ended:
         """Run a step to its end."""
         return self.end(self.start(step, shard=shard, worked=worked))
 
@@ -105,7 +105,7 @@ class Pods:
             self.prepared = PrepareResult.model_validate_json(ended.message)
         return ended
 
-    def result(self, *, worked: WorkedResult | None = None) -> RunResult:
+    def result(self, *, worked: WorkResult | None = None) -> RunResult:
         """Run whatever steps and shards are left, and return the result."""
         if self.prepared is None:
             ended = self.prepare()

@@ -17,8 +17,8 @@ from shardwise_api.common import Retry
 from shardwise_api.wire import Step, StepFailure
 from shardwise_cli.local.jobs import LocalJob
 from shardwise_cli.local.workdir import Workdir
-from shardwise_operator.core.attempts import Attempts
 from shardwise_operator.core.observed import JobState
+from shardwise_operator.core.retry_policy import RetryPolicy
 from tests.support.local_jobs import GRACEFUL, PATIENT_SECONDS, Jobs, exists, jobs_in, over, to_the_end, until
 
 
@@ -62,7 +62,7 @@ class TestCompletion:
 
     def test_the_command_of_a_worker_is_the_worker_entry(self, jobs: Jobs) -> None:
         job = LocalJob(
-            step=Step.WORK, completions=1, parallelism=1, rules=Attempts(per_index=0, max_failed=0),
+            step=Step.WORK, completions=1, parallelism=1, rules=RetryPolicy(per_index=0, max_failed=0),
             workdir=Workdir(jobs.folder), document=jobs.folder / "missing.json", environment={},
         )  # fmt: skip
         jobs.made.append(job)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from shardwise_api.wire import StepFailure
-from shardwise_operator.core.attempts import Attempts
 from shardwise_operator.core.observed import JobState
+from shardwise_operator.core.retry_policy import RetryPolicy
 from tests.support.local_jobs import GRACEFUL, Jobs, exists, jobs_in, to_the_end, until
 
 
@@ -24,8 +24,10 @@ class TestSweep:
 
     HOPELESS = frozenset({3})
 
-    def _rules(self, *, enough: int | None = 1, per_index: int = 3) -> Attempts:
-        return Attempts(per_index=per_index, max_failed=3, ends_index=self.HOPELESS, enough=enough)
+    def _rules(self, *, success_count: int | None = 1, per_index: int = 3) -> RetryPolicy:
+        return RetryPolicy(
+            per_index=per_index, max_failed=3, fail_index_codes=self.HOPELESS, success_count=success_count
+        )
 
     def test_the_first_that_is_done_asks_the_others_to_end_and_waits_for_them(self, jobs: Jobs) -> None:
         (jobs.folder / "hold").touch()
@@ -64,7 +66,7 @@ class TestSweep:
         assert (view.state, view.reason, view.failed) == (JobState.FAILED, "FailedIndexes", frozenset({0, 1, 2}))
 
     def test_when_all_are_wanted_all_are_worked_on(self, jobs: Jobs) -> None:
-        job = jobs("attempt(); sys.exit(3 if shard == 1 else 0)", completions=3, rules=self._rules(enough=None))
+        job = jobs("attempt(); sys.exit(3 if shard == 1 else 0)", completions=3, rules=self._rules(success_count=None))
         to_the_end(job)
         view = job.view()
         assert (view.state, view.completed, view.failed) == (JobState.FAILED, frozenset({0, 2}), frozenset({1}))

@@ -168,8 +168,8 @@ def test_metrics_a_checkpoint_and_awaited_ranks_are_reported_as_they_are_now(tmp
         return ProgressReport.model_validate_json((tmp_path / "shard-3.json").read_bytes())
 
     reports = ProgressSender(target=str(tmp_path), run="uid", shard=3)
-    reports.send(done(0), awaited="2-3", last=True)
-    assert (sent().awaited, sent().metrics, sent().checkpoint) == ("2-3", [], None)
+    reports.send(done(0), missing_ranks="2-3", last=True)
+    assert (sent().missing_ranks, sent().metrics, sent().checkpoint) == ("2-3", [], None)
     metrics, checkpoint = [Metric(name="softLoss", value=0.5)], Checkpoint(uri="file:///c.npz", step=7)
     reports.send(done(7), metrics=metrics, checkpoint=checkpoint, last=True)
-    assert (sent().awaited, sent().metrics, sent().checkpoint) == ("", metrics, checkpoint)
+    assert (sent().missing_ranks, sent().metrics, sent().checkpoint) == ("", metrics, checkpoint)

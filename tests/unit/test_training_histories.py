@@ -62,13 +62,13 @@ class _Training(TroubledWorld):
         else:
             jobs.end(pod, code=2 if isinstance(result, StepFailure) else 0, message=message(result))
 
-    def _report(self, pod: Body, *, awaited: str = "", step: int = 0, checkpoint: int = 0) -> None:
+    def _report(self, pod: Body, *, missing_ranks: str = "", step: int = 0, checkpoint: int = 0) -> None:
         now = self.world.api._time()
         self.world.operator.cache.accept(
             ProgressReport(
                 run=pod["metadata"]["labels"]["shardwise.dev/run-uid"], shard=index_of(pod), attempt_started=now,
-                time=now, awaited=awaited, items=ItemCounts(done=step),
-                metrics=[] if awaited else [Metric(name="step", value=step)],
+                time=now, missing_ranks=missing_ranks, items=ItemCounts(done=step),
+                metrics=[] if missing_ranks else [Metric(name="step", value=step)],
                 checkpoint=Checkpoint(uri="s3://b/c", step=checkpoint) if checkpoint else None,
             )
         )  # fmt: skip
@@ -157,7 +157,7 @@ class Ranks(_Training):
         if any(self._read[uid] != wanted for uid in uids) or (waiting and self._number() != wanted):
             self._leave(running.values())
         elif missing := set(range(wanted)) - set(running):
-            self._report(running[0], awaited=indexes.to_text(missing), step=self.step)
+            self._report(running[0], missing_ranks=indexes.to_text(missing), step=self.step)
         elif set(running) == set(range(wanted)):
             self._together = uids
             self.step = min(STEPS, self.step + self.dice.randint(0, 3))

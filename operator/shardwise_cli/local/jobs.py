@@ -20,9 +20,9 @@ from pathlib import Path
 
 from shardwise_api.status import Failure
 from shardwise_api.wire import Environment, ExitCode, Step, StepFailure
-from shardwise_operator.core.attempts import UNCOUNTED, Attempts
 from shardwise_operator.core.conditions import shortened
 from shardwise_operator.core.observed import FAILED_INDEXES, JobState, JobView
+from shardwise_operator.core.retry_policy import UNCOUNTED, RetryPolicy
 
 from .workdir import Workdir
 
@@ -54,7 +54,7 @@ class LocalJob:
     step: Step
     completions: int
     parallelism: int
-    rules: Attempts
+    rules: RetryPolicy
     workdir: Workdir
     document: Path
     environment: Mapping[str, str]
@@ -101,7 +101,7 @@ class LocalJob:
         self._reap()
         if self._state is not JobState.RUNNING:
             return
-        if self.rules.enough is not None and len(self._completed) >= self.rules.enough:
+        if self.rules.success_count is not None and len(self._completed) >= self.rules.success_count:
             # Complete when nobody works any more: the next step reads what they leave.
             self._signal(signal.SIGTERM)
             if not self._running():
@@ -207,14 +207,14 @@ class LocalJob:
         )
         # At least the last one of each index: of a suite's scripts nobody else may know how they ended.
         self.failures = [*self.failures, failure][-max(MAX_FAILURES, self.completions) :]
-        if code in self.rules.ends_job:
+        if code in self.rules.fail_job_codes:
             self._give_up(number, told)
             self._end(JobState.FAILED, reason="PodFailurePolicy" if self.step is Step.WORK else told.reason)
             self._signal(signal.SIGTERM)
             return
         if code not in UNCOUNTED:
             index.failures += 1
-        if code in self.rules.ends_index or index.failures > self.rules.per_index:
+        if code in self.rules.fail_index_codes or index.failures > self.rules.per_index:
             self._give_up(number, told)
             if len(self._failed) > self.rules.max_failed:
                 self._end(JobState.FAILED, reason="MaxFailedIndexesExceeded")

@@ -16,9 +16,9 @@ from shardwise_api.status import Failure, RunStatus
 from shardwise_api.wire import Environment, RunDocument, Step
 from shardwise_operator.children.pod import single_threaded
 from shardwise_operator.core.actions import EnsureJob, StopJob, SuspendJob
-from shardwise_operator.core.attempts import attempts
 from shardwise_operator.core.observed import Observed
 from shardwise_operator.core.plan import plan
+from shardwise_operator.core.policies import policy_of
 
 from .jobs import LocalJob
 from .workdir import Workdir
@@ -144,7 +144,7 @@ class LocalRunner:
                 step=action.step,
                 completions=action.completions,
                 parallelism=local_parallelism(self._run, action.parallelism),
-                rules=attempts(self._run, step=action.step, completions=action.completions),
+                rules=policy_of(self._run).retry(step=action.step, completions=action.completions),
                 workdir=self._workdir,
                 document=self._workdir.write_document(action.step, action.document),
                 environment=self._environment,

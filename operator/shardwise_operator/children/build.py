@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shardwise_api.runs import Run, is_gang
+from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 
 from ..core.actions import EnsureJob
+from ..core.policies import policy_of
 from .job import job
+from .job_groups import job_groups_of, parallelisms
 from .names import Labels, child_name, owner, run_labels
-from .parts import parallelisms, parts_of
-from .peers import headless_service, policy_of
+from .rank_network import headless_service, network_policy_spec
 from .settings import ChildSettings
 
 __all__ = ["ChildSettings", "children_of", "document_of"]
@@ -25,20 +26,20 @@ def children_of(
 ) -> list[dict[str, Any]]:
     """Return the manifests of a step: what its pods rest on first, its Jobs last.
 
-    `jobs` are those to make, by the number of the part, with their parallelism: all unless given.
+    `jobs` are those to make, by the number of the group, with their parallelism: all unless given.
     """
-    parts = parts_of(run, action)
-    given = parallelisms(run, action, parts) if jobs is None else jobs
+    groups = job_groups_of(run, action)
+    given = parallelisms(run, action, groups) if jobs is None else jobs
     own_account = run.spec.worker.service_account_name is None
     return [
         *([_service_account(run)] if own_account else []),
         _network_policy(run, settings),
-        *([headless_service(run)] if is_gang(run) and action.step is Step.WORK else []),
+        *([headless_service(run)] if policy_of(run).peers_talk and action.step is Step.WORK else []),
         document_of(run, action=action),
         *(
-            job(run, step=action.step, part=part, parallelism=given[part.number], settings=settings)
-            for part in parts
-            if part.number in given
+            job(run, step=action.step, group=group, parallelism=given[group.number], settings=settings)
+            for group in groups
+            if group.number in given
         ),
     ]
 
@@ -66,7 +67,7 @@ def _network_policy(run: Run, settings: ChildSettings) -> dict[str, Any]:
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": _metadata(run, name=run.metadata.name),
-        "spec": policy_of(run, settings.egress),
+        "spec": network_policy_spec(run, settings.egress),
     }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from shardwise_api.common import Worker
-from shardwise_api.runs import Run, is_gang, suite_of
+from shardwise_api.runs import Run
 from shardwise_api.wire import Environment, Step
 
+from ..core.policies import policy_of
+from .job_groups import JobGroup
 from .names import CONTAINER, child_name
-from .parts import Part
-from .peers import rendezvous
+from .rank_network import rendezvous
 from .secrets import secret_environment, secret_sources
 from .settings import ChildSettings
 
@@ -23,9 +24,9 @@ LOST_NODE_SECONDS = 15
 """How long a pod stays bound to a node that is not heard of. Its replacement waits for its end in any case."""
 
 
-def pod_spec(run: Run, *, step: Step, part: Part, job_name: str, settings: ChildSettings) -> dict[str, Any]:
+def pod_spec(run: Run, *, step: Step, group: JobGroup, job_name: str, settings: ChildSettings) -> dict[str, Any]:
     """Return the pod of a step; `worker` of the run's spec shapes it, and what is said of a part in its place."""
-    worker = _shaped(run.spec.worker, part)
+    worker = _shaped(run.spec.worker, group)
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "serviceAccountName": worker.service_account_name or run.metadata.name,
@@ -48,7 +49,7 @@ def pod_spec(run: Run, *, step: Step, part: Part, job_name: str, settings: Child
                 "labelSelector": {"matchLabels": {"batch.kubernetes.io/job-name": job_name}},
             }
         ],
-        "containers": [_container(run, worker, step=step, part=part, settings=settings)],
+        "containers": [_container(run, worker, step=step, group=group, settings=settings)],
         "volumes": [
             {
                 "name": "shardwise-run",
@@ -72,14 +73,14 @@ def pod_spec(run: Run, *, step: Step, part: Part, job_name: str, settings: Child
             *worker.volumes,
         ],
     }
-    if is_gang(run) and step is Step.WORK:
+    policy = policy_of(run)
+    if policy.peers_talk and step is Step.WORK:
         # With it an Indexed Job's pods have host names.
         spec["subdomain"] = run.metadata.name
-    suite = suite_of(run)
     if worker.termination_grace_period_seconds is not None:
         spec["terminationGracePeriodSeconds"] = worker.termination_grace_period_seconds
-    elif suite is not None and step is Step.WORK:
-        spec["terminationGracePeriodSeconds"] = suite.termination_seconds
+    elif policy.termination_seconds is not None and step is Step.WORK:
+        spec["terminationGracePeriodSeconds"] = policy.termination_seconds
     if worker.node_selector:
         spec["nodeSelector"] = dict(worker.node_selector)
     if worker.priority_class_name:
@@ -89,20 +90,20 @@ def pod_spec(run: Run, *, step: Step, part: Part, job_name: str, settings: Child
     return spec
 
 
-def _shaped(worker: Worker, part: Part) -> Worker:
-    if part.override is None:
+def _shaped(worker: Worker, group: JobGroup) -> Worker:
+    if group.override is None:
         return worker
     given = ("resources", "node_selector", "tolerations")
-    told = {name: value for name in given if (value := getattr(part.override, name)) is not None}
+    told = {name: value for name in given if (value := getattr(group.override, name)) is not None}
     return worker.model_copy(update=told)
 
 
-def _container(run: Run, worker: Worker, *, step: Step, part: Part, settings: ChildSettings) -> dict[str, Any]:
+def _container(run: Run, worker: Worker, *, step: Step, group: JobGroup, settings: ChildSettings) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": worker.image or settings.worker_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "env": [*worker.env, *secret_environment(run), *_environment(run, step=step, part=part, settings=settings)],
+        "env": [*worker.env, *secret_environment(run), *_environment(run, step=step, group=group, settings=settings)],
         "envFrom": [*worker.env_from, *secret_sources(run)],
         "volumeMounts": [
             {"name": "shardwise-run", "mountPath": DOCUMENT_FOLDER, "readOnly": True},
@@ -127,7 +128,7 @@ def single_threaded(run: Run) -> dict[str, str]:
 
     Of a suite they are not ours but the scripts', which see to it themselves.
     """
-    return {} if suite_of(run) is not None else {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} if policy_of(run).limits_threads else {}
 
 
 def reserved_environment() -> frozenset[str]:
@@ -135,16 +136,17 @@ def reserved_environment() -> frozenset[str]:
     return frozenset({*map(str, Environment), "POD_NAME", "POD_UID"})
 
 
-def _environment(run: Run, *, step: Step, part: Part, settings: ChildSettings) -> list[dict[str, Any]]:
+def _environment(run: Run, *, step: Step, group: JobGroup, settings: ChildSettings) -> list[dict[str, Any]]:
+    policy = policy_of(run)
     values: dict[str, str] = {
         Environment.RUN.value: f"{DOCUMENT_FOLDER}/run.json",
         Environment.STEP.value: step.value,
     }
-    if part.shards is not None:
-        values[Environment.SHARDS.value] = part.shards
+    if group.shards is not None:
+        values[Environment.SHARDS.value] = group.shards
     if run.spec.output is not None:
         values[Environment.OUTPUT.value] = run.spec.output.uri
-    if is_gang(run) and step is Step.WORK:
+    if policy.peers_talk and step is Step.WORK:
         values[Environment.RENDEZVOUS.value] = rendezvous(run)
     if settings.progress_url is not None and step is Step.WORK:
         values[Environment.PROGRESS.value] = settings.progress_url
@@ -158,7 +160,7 @@ def _environment(run: Run, *, step: Step, part: Part, settings: ChildSettings) -
     node = [{"name": Environment.NODE.value, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
     return [
         *({"name": name, "value": value} for name, value in values.items()),
-        *(node if suite_of(run) is not None else []),
+        *(node if policy.records_node else []),
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
     ]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from shardwise_api.common import SecretKeyRef
-from shardwise_api.runs import IngestRun, Run
+from shardwise_api.runs import Run
 from shardwise_api.wire import Environment
+
+from ..core.policies import policy_of
 
 
 def secret_environment(run: Run) -> list[dict[str, Any]]:
     """Return variables that hold one key of a Secret each."""
-    reference = _store_secret(run)
+    reference = policy_of(run).store_secret
     if reference is None:
         return []
     source = {"secretKeyRef": {"name": reference.name, "key": reference.key}}
@@ -24,10 +25,3 @@ def secret_sources(run: Run) -> list[dict[str, Any]]:
     if output is None or output.secret_ref is None:
         return []
     return [{"secretRef": {"name": output.secret_ref.name}}]
-
-
-def _store_secret(run: Run) -> SecretKeyRef | None:
-    if isinstance(run, IngestRun):
-        return run.spec.store.secret_ref
-    kato = run.spec.engine.kato
-    return None if kato is None or kato.store is None else kato.store.secret_ref

@@ -11,7 +11,7 @@ from shardwise_api.wire import PrepareResult, RunResult
 
 from .conditions import shortened
 from .observed import JobState, JobView
-from .suites import problem_of_parts
+from .policies import policy_of
 
 M = TypeVar("M", PrepareResult, RunResult)
 MAX_RESULT_CHARACTERS = 64 * 1024
@@ -41,6 +41,6 @@ def result_of(model: type[M], job: JobView | None, *, run: Run) -> M | None:
         told = f"{place}: {problems[0]['msg']}" if place else problems[0]["msg"]
         shown = shortened(job.message, limit=_SHOWN)
         raise InvalidResult(f"the worker's result can't be read: {told}: {shown!r}") from error
-    if isinstance(result, PrepareResult) and (problem := problem_of_parts(run, result)) is not None:
+    if isinstance(result, PrepareResult) and (problem := policy_of(run).problem_of(result)) is not None:
         raise InvalidResult(f"the worker's result can't be: {problem}")
     return result

@@ -14,9 +14,9 @@ from shardwise_api import indexes
 from shardwise_api.status import Failure, JobReference
 from shardwise_api.wire import ProgressReport, ShardResult, Step, StepFailure
 
-from ..core.attempts import UNCOUNTED
 from ..core.conditions import shortened
 from ..core.observed import Blocker, JobState, JobView, Observed
+from ..core.retry_policy import UNCOUNTED
 from .aggregate import aggregate
 from .blockers import blocker_of
 from .snapshots import JobSnapshot, PodSnapshot

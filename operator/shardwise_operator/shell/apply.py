@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from shardwise_api import indexes
-from shardwise_api.runs import Run, is_gang
+from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 
 from ..children import ChildSettings, children_of, document_of
+from ..children.job_groups import JobGroup, JobGroupState, job_groups_of, parallelisms
 from ..children.names import KUEUE_PRIORITY, KUEUE_QUEUE, Annotations, child_name, queue_labels
-from ..children.parts import Part, Standing, parallelisms, parts_of
 from ..core.actions import Action, DeleteRun, EnsureJob
+from ..core.policies import policy_of
 from ..observe.snapshots import JobSnapshot, job_snapshot
 from .api import Api, ApiError
 from .cache import Cache
@@ -86,13 +87,13 @@ class ActionExecutor:
             self._cache.evict("Job", job.uid)
 
     async def _ensure(self, run: Run, action: EnsureJob, own: Mapping[int, JobSnapshot]) -> None:
-        parts = parts_of(run, action)
-        given = _shares(run, action, parts, own)
+        groups = job_groups_of(run, action)
+        given = _shares(run, action, groups, own)
         places = {number: given.get(number) if _sized_by_queue(job) else job.parallelism for number, job in own.items()}
-        if len(parts) > 1 and given != places:
+        if len(groups) > 1 and given != places:
             # A place that was given away by a call whose answer is lost must not be given away twice.
-            own = await self._as_they_are(run, action, parts)
-            given = _shares(run, action, parts, own)
+            own = await self._as_they_are(run, action, groups)
+            given = _shares(run, action, groups, own)
         for number, job in own.items():
             if number in given and not job.condition and not job.deleting:
                 await self._go_on(run, action, job, parallelism=given[number])
@@ -129,10 +130,10 @@ class ActionExecutor:
         if refused is not None:
             raise refused
 
-    async def _as_they_are(self, run: Run, action: EnsureJob, parts: Sequence[Part]) -> dict[int, JobSnapshot]:
+    async def _as_they_are(self, run: Run, action: EnsureJob, groups: Sequence[JobGroup]) -> dict[int, JobSnapshot]:
         found = {}
-        for part in parts:
-            name = child_name(run=run.metadata.name, step=action.step, part=part.number)
+        for group in groups:
+            name = child_name(run=run.metadata.name, step=action.step, part=group.number)
             try:
                 body = await self._api.get(_job_path(run, name))
             except ApiError as error:
@@ -143,13 +144,13 @@ class ActionExecutor:
             seen = job_snapshot(body)
             # Of somebody else's the attempt to make ours will tell.
             if seen is not None and seen.run == (run.metadata.namespace, run.metadata.uid):
-                found[part.number] = seen
+                found[group.number] = seen
         return found
 
     async def _go_on(self, run: Run, action: EnsureJob, job: JobSnapshot, *, parallelism: int) -> None:
         wanted: dict[str, Any] = {} if _sized_by_queue(job) else {"parallelism": parallelism}
         given = {"parallelism": job.parallelism, "suspend": job.suspended, "completions": job.completions}
-        if is_gang(run) and action.step is Step.WORK:
+        if policy_of(run).resizable and action.step is Step.WORK:
             await self._ensure_document(run, action, job)
             # An API server takes another number of completions only together with the same parallelism.
             wanted["completions"] = action.completions
@@ -255,9 +256,9 @@ class ActionExecutor:
             raise NotLeading
 
 
-def _shares(run: Run, action: EnsureJob, parts: Sequence[Part], own: Mapping[int, JobSnapshot]) -> dict[int, int]:
-    standings = {number: Standing(parallelism=job.parallelism, left=_left(job)) for number, job in own.items()}
-    return parallelisms(run, action, parts, standings=standings)
+def _shares(run: Run, action: EnsureJob, groups: Sequence[JobGroup], own: Mapping[int, JobSnapshot]) -> dict[int, int]:
+    states = {number: JobGroupState(parallelism=job.parallelism, left=_left(job)) for number, job in own.items()}
+    return parallelisms(run, action, groups, states=states)
 
 
 def _sized_by_queue(job: JobSnapshot) -> bool:

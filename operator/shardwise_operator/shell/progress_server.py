@@ -241,7 +241,7 @@ def usable(report: ProgressReport, *, now: datetime) -> ProgressReport:
     A worker's clock may be ahead: its times are moved back together, so that its rate stays and "last updated" is
     never in the future, where it would hide a stall.
     """
-    if not re.fullmatch(r"[0-9,-]*", report.awaited):
+    if not re.fullmatch(r"[0-9,-]*", report.missing_ranks):
         raise _Refusal(422, "awaited is an interval text")
     if report.checkpoint is not None and len(report.checkpoint.uri) > MAX_URI_CHARACTERS:
         raise _Refusal(422, f"a checkpoint's URI has at most {MAX_URI_CHARACTERS} characters")

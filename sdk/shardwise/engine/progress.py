@@ -47,7 +47,7 @@ class ProgressSender:
         total: int | None = None,
         resumed: ItemCounts | None = None,
         message: str = "",
-        awaited: str = "",
+        missing_ranks: str = "",
         metrics: Sequence[Metric] = (),
         checkpoint: Checkpoint | None = None,
         last: bool = False,
@@ -68,7 +68,7 @@ class ProgressSender:
             resumed=0 if resumed is None else resumed.all,
             resumed_done=0 if resumed is None else resumed.done,
             message=message,
-            awaited=awaited,
+            missing_ranks=missing_ranks,
             metrics=list(metrics),
             checkpoint=checkpoint,
         )

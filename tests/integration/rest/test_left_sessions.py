@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shardwise_api.wire import Step, WorkedResult
+from shardwise_api.wire import Step, WorkResult
 from tests.support.cli import BASE
 from tests.support.expected import CORPUS, digest_of
 from tests.support.flaky_proxy import Fault, FlakyProxy, flaky_proxy
@@ -20,7 +20,7 @@ from tests.support.rest_work import wait_for
 from tests.support.worker import Pods
 
 SAMPLES = 60
-WORKED = WorkedResult(seconds=1.0, workers=1, done=SAMPLES)
+WORKED = WorkResult(seconds=1.0, workers=1, done=SAMPLES)
 
 
 @pytest.fixture

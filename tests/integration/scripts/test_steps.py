@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shardwise_api.wire import MAX_TERMINATION_MESSAGE_BYTES, ExitCode, RunResult, Step, WorkedResult, WorkerEnd
+from shardwise_api.wire import MAX_TERMINATION_MESSAGE_BYTES, ExitCode, RunResult, Step, WorkerExit, WorkResult
 from tests.support import suites
 from tests.support.suite_pods import SuitePods, new_suite, prepared
 from tests.support.worker import terminate
@@ -304,7 +304,7 @@ class TestTheFinalizeStep:
         suite.work("train_ok")
         suite.work("train_bad")
 
-        result = suite.finalize(WorkedResult(seconds=9, workers=2, done=1, failed_shards="0"))
+        result = suite.finalize(WorkResult(seconds=9, workers=2, done=1, failed_shards="0"))
 
         assert result.suite is not None
         assert result.suite.exit_status == 1
@@ -333,9 +333,9 @@ class TestTheFinalizeStep:
         suites.wait_ready(suite.tree, "waiting")
         process.kill()
         suite.end(process)
-        end = WorkerEnd(shard=suite.index("train_waiting"), exit_code=137, reason="OOMKilled")
+        end = WorkerExit(shard=suite.index("train_waiting"), exit_code=137, reason="OOMKilled")
 
-        result = suite.finalize(WorkedResult(seconds=9, workers=2, done=1, failed_shards="1", ends=[end]))
+        result = suite.finalize(WorkResult(seconds=9, workers=2, done=1, failed_shards="1", ends=[end]))
 
         said = suite.said_of("train_waiting")
         assert (said["status"], said["exit_code"], said["reason"]) == ("FAILED", 137, "OOMKilled")
@@ -347,7 +347,7 @@ class TestTheFinalizeStep:
     def test_says_of_one_that_nobody_saw_end_that_the_runner_failed(self, suite: SuitePods) -> None:
         prepared(suite, "ok")
 
-        result = suite.finalize(WorkedResult(seconds=9, workers=2, done=1, failed_shards="0"))
+        result = suite.finalize(WorkResult(seconds=9, workers=2, done=1, failed_shards="0"))
 
         said = suite.said_of("train_ok")
         assert (said["status"], said["reason"]) == ("ERROR", "WorkerLost")

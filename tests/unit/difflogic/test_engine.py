@@ -24,7 +24,7 @@ from shardwise_api.wire import (
     RunDocument,
     RunResult,
     ShardResult,
-    WorkedResult,
+    WorkResult,
 )
 from shardwise_jobs.engines.difflogic.engine import DifflogicEngine
 from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, digest_of
@@ -45,7 +45,7 @@ class Run:
     difflogic: dict[str, Any]
     shards: int = 1
     prepared: PrepareResult | None = None
-    worked: WorkedResult | None = None
+    worked: WorkResult | None = None
     spec: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -139,7 +139,7 @@ class TestOneTraining:
     def test_a_report_has_the_metrics_that_a_person_wants_and_the_checkpoint(self, run: Run) -> None:
         run.work()
         report = run.report()
-        assert (report.items.done, report.total, report.resumed, report.awaited) == (12, 12, 0, "")
+        assert (report.items.done, report.total, report.resumed, report.missing_ranks) == (12, 12, 0, "")
         metrics = {metric.name: metric.value for metric in report.metrics}
         assert metrics["step"] == 12
         assert metrics.keys() == {
@@ -182,7 +182,7 @@ class TestOneTraining:
 
     def test_finalize_repeats_itself_and_remembers_how_long_it_took(self, run: Run) -> None:
         run.work()
-        run.worked = WorkedResult(seconds=1.5, workers=2, done=12)
+        run.worked = WorkResult(seconds=1.5, workers=2, done=12)
         first, summary = run.finalize(), run.summary
         assert (summary["total_time_seconds"], summary["num_workers"]) == (1.5, 2)
         run.worked = None
@@ -243,7 +243,7 @@ class TestRanks:
         run.shards = 2
         with pytest.raises(Temporary, match="the number of ranks changes from 2 to 1"):
             run.work()
-        assert run.report().awaited == "1"
+        assert run.report().missing_ranks == "1"
 
 
 class TestSweep:

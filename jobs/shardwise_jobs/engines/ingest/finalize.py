@@ -14,7 +14,7 @@ from shardwise.engine.errors import WorkError
 from shardwise.engine.worker import Context
 from shardwise_api import indexes
 from shardwise_api.runs import IngestRunSpec
-from shardwise_api.wire import ItemFailure, Metric, RunResult, WorkedResult
+from shardwise_api.wire import ItemFailure, Metric, RunResult, WorkResult
 
 from . import parts
 from .codes import DENSE_WIDTH
@@ -171,7 +171,7 @@ def _statistics(done: LedgerSum, *, ntotal: int) -> dict[str, float | None]:
     }
 
 
-def _times(worked: WorkedResult | None, *, before: dict[str, Any]) -> dict[str, float | None]:
+def _times(worked: WorkResult | None, *, before: dict[str, Any]) -> dict[str, float | None]:
     names = ("total_time_seconds", "rate_chunks_per_sec")
     if worked is None:
         return {name: before.get(name) for name in names}

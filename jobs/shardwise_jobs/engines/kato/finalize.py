@@ -19,7 +19,7 @@ from shardwise_api import indexes
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.sharding import shard_items
-from shardwise_api.wire import MAX_METRICS, ItemCounts, ItemFailure, Metric, RunResult, WorkedResult
+from shardwise_api.wire import MAX_METRICS, ItemCounts, ItemFailure, Metric, RunResult, WorkResult
 
 from .places import Place
 from .stores.base import BlockRecord
@@ -149,7 +149,7 @@ def finalize(*, context: Context, spec: TrainingRunSpec, kato: KatoSpec, place: 
     )
 
 
-def _restarted(done: LedgerSum, worked: WorkedResult | None) -> bool:
+def _restarted(done: LedgerSum, worked: WorkResult | None) -> bool:
     # Of a killed worker only what it had committed is known: its successor didn't learn that.
     return bool(done.uncertain) or (worked is not None and worked.done < done.items.done)
 
@@ -168,7 +168,7 @@ def _earlier(context: Context) -> dict[str, Any]:
 
 
 def _statistics(
-    done: LedgerSum, *, levels: list[LevelSum], worked: WorkedResult | None, before: dict[str, Any]
+    done: LedgerSum, *, levels: list[LevelSum], worked: WorkResult | None, before: dict[str, Any]
 ) -> dict[str, float | None]:
     if worked is None:
         seconds, rate = before.get("total_time_seconds"), before.get("rate_samples_per_sec")

@@ -17,8 +17,8 @@ from shardwise_api.wire import (
     RunResult,
     SuiteCounts,
     SuiteResult,
-    WorkedResult,
-    WorkerEnd,
+    WorkerExit,
+    WorkResult,
 )
 
 from .model.records import FAILURES, FINE, AttemptRecord, JobRecord, Status, counts_of, exit_status_of, record_of
@@ -34,7 +34,7 @@ _KILLED = 137
 _OOM_KILLED = "OOMKilled"
 
 
-def finalize(place: Place, *, suite: FrozenSuite, worked: WorkedResult | None) -> RunResult:
+def finalize(place: Place, *, suite: FrozenSuite, worked: WorkResult | None) -> RunResult:
     """Write the summary and return what the suite came to. Safe to repeat."""
     stored = place.all_stored(suite)
     if place.options.dry_run:
@@ -80,7 +80,7 @@ def _skipped(place: Place, suite: FrozenSuite, stored: StoredRecord) -> JobRecor
     return record_of(job, command=command, status=Status.SKIPPED)
 
 
-def _at_its_end(stored: StoredRecord, *, end: WorkerEnd | None, failed: bool) -> JobRecord:
+def _at_its_end(stored: StoredRecord, *, end: WorkerExit | None, failed: bool) -> JobRecord:
     """Return a record that says how a script ended: its worker's, or for one that was killed the runner's words."""
     record = stored.record
     if record.status in FINE or record.status in FAILURES or (record.status is Status.INTERRUPTED and not failed):
@@ -105,7 +105,7 @@ def _at_its_end(stored: StoredRecord, *, end: WorkerEnd | None, failed: bool) ->
     return record.model_copy(update={**last, "attempts": len(attempts), "attempts_detail": attempts})
 
 
-def _words(end: WorkerEnd) -> str:
+def _words(end: WorkerExit) -> str:
     code = "" if end.exit_code is None else f" (exit code {end.exit_code})"
     if end.reason == _OOM_KILLED:
         return f"Killed by the kernel: out of memory{code}"
@@ -129,7 +129,7 @@ def _why(record: JobRecord) -> str:
     return f"exit code {record.exit_code}" if record.exit_code is not None else str(record.status)
 
 
-def _metrics(summary: Mapping[str, Any], worked: WorkedResult | None) -> list[Metric]:
+def _metrics(summary: Mapping[str, Any], worked: WorkResult | None) -> list[Metric]:
     found = {"wall_speedup": summary["wall_speedup"]}
     if worked is not None:
         found |= {"total_time_seconds": worked.seconds, "num_workers": worked.workers}

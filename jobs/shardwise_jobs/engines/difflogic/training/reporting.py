@@ -29,10 +29,10 @@ class Reporter:
         self._next = 0.0
         self._latest: Moment | None = None
 
-    def wait(self, awaited: str, *, step: int) -> None:
+    def wait(self, missing_ranks: str, *, step: int) -> None:
         """Tell whom a training waits for, and how far it has come before."""
         done = ItemCounts(done=step)
-        self._progress.send(done, total=self._steps, resumed=done, awaited=awaited)
+        self._progress.send(done, total=self._steps, resumed=done, missing_ranks=missing_ranks)
 
     def begin(self, step: int) -> None:
         """Tell from which step a training goes on."""

@@ -1,100 +1,45 @@
-"""What is said of a training: ranks that are awaited, steps that go back, figures while it learns, seeds that fail."""
+"""Ranks of a training: those that are awaited, steps that go back, figures while it learns, another number."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from shardwise_api.manifest import parse_manifest
-from shardwise_api.runs import Run
-from shardwise_api.status import ConditionType, Failure, Phase, RunStatus
+from shardwise_api.status import ConditionType, Phase, RunStatus
 from shardwise_api.wire import (
     Checkpoint,
-    ItemCounts,
     Metric,
-    PrepareResult,
     ProgressReport,
     RunResult,
     Step,
-    StepFailure,
 )
-from shardwise_operator.core.observed import FAILED_INDEXES, Blocker, JobState, JobView, Observed
-from shardwise_operator.core.plan import plan
+from shardwise_operator.core.observed import Blocker, JobState, JobView, Observed
 from shardwise_operator.core.report import STALLED_AFTER
-from tests.support import manifests
-from tests.support.plans import T0, condition, ensured, observe, plans, states
-
-PREPARED = JobView(
-    state=JobState.COMPLETE, message=PrepareResult(items_total=100, input_fingerprint="sha256:1").model_dump_json(),
-    started=T0, ended=T0,
-)  # fmt: skip
-ALL = frozenset(range(4))
-
-
-def training(*changes: str, ranks: int = 4) -> Run:
-    """A training by four ranks."""
-    text = manifests.changed(manifests.DIFFLOGIC, f"sharding.shards={ranks}", *changes)
-    run = parse_manifest(text, name="test")
-    run.metadata.uid = "1234"
-    return run
-
-
-def sweep(*changes: str) -> Run:
-    """A search among the seeds 5, 6, 7 and 8."""
-    return training("engine.difflogic.sweep={seeds: [5, 6, 7, 8]}", *changes)
-
-
-def ranks(running: frozenset[int] = ALL, *, state: JobState = JobState.RUNNING, **fields: Any) -> JobView:
-    """The Job of the ranks; those that run."""
-    known: dict[str, Any] = {"completions": 4, "parallelism": 4, "active": len(running), "started": T0}
-    return JobView(state=state, running=running, **{**known, **fields})
-
-
-def told(
-    shard: int = 0, *, at: float, step: int = 0, awaited: str = "", resumed: int = 0, checkpoint: int | None = None,
-    started: float = 0, others: Mapping[str, float] = MappingProxyType({}), **metrics: float,
-) -> ProgressReport:  # fmt: skip
-    """What a shard reports `at` seconds after T0."""
-    return ProgressReport(
-        run="1234", shard=shard, attempt_started=T0 + timedelta(seconds=started), time=T0 + timedelta(seconds=at),
-        items=ItemCounts(done=step), resumed=resumed, awaited=awaited,
-        metrics=[Metric(name=name, value=value) for name, value in {**metrics, **others}.items()],
-        checkpoint=None if checkpoint is None else Checkpoint(uri="file:///out/checkpoint.npz", step=checkpoint),
-    )  # fmt: skip
-
-
-def seen(work: JobView, *reports: ProgressReport, at: float = 10, **more: Any) -> Observed:
-    """What is seen of a training at work."""
-    return observe(at=at, prepare=PREPARED, work=work, reports=reports, **more)
-
-
-def metrics(status: RunStatus) -> dict[str, float]:
-    return {metric.name: metric.value for metric in status.metrics}
+from tests.support.observed_trainings import ALL, metrics, ranks, seen, sweep, told, training
+from tests.support.plans import T0, condition, ensured, plans, states
 
 
 class TestGangStart:
     @pytest.mark.parametrize(
-        ("awaited", "message"),
+        ("missing_ranks", "message"),
         [("3", "rank 3 of 4 has not come"), ("2-3", "ranks 2-3 of 4 have not come"),
          ("1,3", "ranks 1,3 of 4 have not come")],
     )  # fmt: skip
-    def test_ranks_that_are_awaited_are_named(self, awaited: str, message: str) -> None:
-        status = plans(training(), seen(ranks(), told(at=5, awaited=awaited))).status
+    def test_ranks_that_are_awaited_are_named(self, missing_ranks: str, message: str) -> None:
+        status = plans(training(), seen(ranks(), told(at=5, missing_ranks=missing_ranks))).status
         assert states(status)["PodsReady"] == "False/WaitingForRanks"
         assert condition(status, ConditionType.PODS_READY).message == message
 
     def test_when_all_have_come_all_run(self) -> None:
         run = training()
-        plans(run, seen(ranks(), told(at=5, awaited="3")))
+        plans(run, seen(ranks(), told(at=5, missing_ranks="3")))
         assert states(plans(run, seen(ranks(), told(at=7))).status)["PodsReady"] == "True/AllRunning"
 
     def test_what_keeps_a_rank_s_pod_from_starting_is_told_first(self) -> None:
-        observed = seen(ranks(ALL - {3}), told(at=5, awaited="3"))
+        observed = seen(ranks(ALL - {3}), told(at=5, missing_ranks="3"))
         blocker = Blocker(reason="Unschedulable", message="no node takes the pod")
         with_blocker = Observed(now=observed.now, jobs=observed.jobs, progress=observed.progress, blocker=blocker)
         assert states(plans(training(), with_blocker).status)["PodsReady"] == "False/Unschedulable"
@@ -102,17 +47,17 @@ class TestGangStart:
     def test_a_rank_that_is_lost_later_is_awaited_again(self) -> None:
         run = training()
         plans(run, seen(ranks(), told(at=5, step=30)))
-        status = plans(run, seen(ranks(), told(at=9, step=20, awaited="1", started=8))).status
+        status = plans(run, seen(ranks(), told(at=9, step=20, missing_ranks="1", started=8))).status
         assert condition(status, ConditionType.PODS_READY).message == "rank 1 of 4 has not come"
 
     def test_the_first_rank_is_awaited_when_its_pod_is_gone(self) -> None:
-        status = plans(training(), seen(ranks(ALL - {0}), told(at=5, awaited="2"))).status
+        status = plans(training(), seen(ranks(ALL - {0}), told(at=5, missing_ranks="2"))).status
         assert condition(status, ConditionType.PODS_READY).message == "rank 0 of 4 has not come"
 
     def test_waiting_for_ranks_is_no_progress_and_stalls(self) -> None:
         run = training()
         late = STALLED_AFTER.total_seconds() + 1
-        status = plans(run, seen(ranks(), at=0), seen(ranks(), told(at=late, awaited="3"), at=late)).status
+        status = plans(run, seen(ranks(), at=0), seen(ranks(), told(at=late, missing_ranks="3"), at=late)).status
         assert states(status)["Progressing"] == "False/Stalled"
         assert status.progress.last_updated_time is None
 
@@ -129,12 +74,12 @@ class TestStartDeadline:
 
     def test_counts_until_all_ranks_have_come(self) -> None:
         run = training(self.LIMIT)
-        waiting = told(at=9, awaited="3")
+        waiting = told(at=9, missing_ranks="3")
         assert not plans(run, seen(ranks(), at=0), seen(ranks(), waiting, at=10)).status.finished
         assert plans(run, seen(ranks(), waiting, at=10.1)).status.phase is Phase.FAILED
 
     def test_names_the_ranks_that_never_came(self) -> None:
-        message = self._failed(seen(ranks(), told(at=9, awaited="2-3"), at=11))
+        message = self._failed(seen(ranks(), told(at=9, missing_ranks="2-3"), at=11))
         assert message == "spec.startDeadlineSeconds: ranks 2-3 of 4 never came within 10 s"
 
     def test_names_the_first_rank_by_its_pod_for_nobody_else_reports(self) -> None:
@@ -142,7 +87,7 @@ class TestStartDeadline:
         assert message == "spec.startDeadlineSeconds: rank 0 of 4 never came within 10 s"
 
     def test_says_what_kept_a_rank_s_pod_from_starting(self) -> None:
-        observed = seen(ranks(ALL - {3}), told(at=9, awaited="3"), at=11)
+        observed = seen(ranks(ALL - {3}), told(at=9, missing_ranks="3"), at=11)
         blocker = Blocker(reason="ImagePullBackOff", message="pod words-3: the image can't be pulled")
         message = self._failed(
             Observed(now=observed.now, jobs=observed.jobs, progress=observed.progress, blocker=blocker)
@@ -154,7 +99,7 @@ class TestStartDeadline:
     def test_is_over_once_training_has_begun_whoever_is_lost_later(self, report: ProgressReport) -> None:
         run = training(self.LIMIT)
         plans(run, seen(ranks(), at=0), seen(ranks(), report, at=9))
-        lost = seen(ranks(ALL - {1}), told(at=50, step=3, awaited="1", started=40), at=60)
+        lost = seen(ranks(ALL - {1}), told(at=50, step=3, missing_ranks="1", started=40), at=60)
         assert not plans(run, lost).status.finished
         # An operator that has just started remembers no report.
         assert not plans(run, seen(ranks(ALL - {0}), at=3600)).status.finished
@@ -180,7 +125,7 @@ class TestSteps:
         status = plans(run, seen(ranks(), told(at=20, step=51, resumed=50, started=19))).status
         assert (status.items.done, status.progress.percent) == (51, 51)
 
-    @pytest.mark.parametrize("reports", [[], [told(at=9, awaited="2")], [told(1, at=9)]])
+    @pytest.mark.parametrize("reports", [[], [told(at=9, missing_ranks="2")], [told(1, at=9)]])
     def test_stay_while_nobody_says_otherwise(self, reports: list[ProgressReport]) -> None:
         run = training()
         plans(run, seen(ranks(), told(at=5, step=70)))
@@ -214,7 +159,7 @@ class TestFigures:
     def test_stay_when_nobody_reports_any(self) -> None:
         run = training()
         plans(run, seen(ranks(), told(at=5, checkpoint=20, softLoss=2)))
-        for observed in (seen(ranks()), seen(ranks(), told(at=9, awaited="1"))):
+        for observed in (seen(ranks()), seen(ranks(), told(at=9, missing_ranks="1"))):
             status = plans(run, observed).status
             assert metrics(status) == {"softLoss": 2}
             assert status.checkpoint is not None
@@ -272,58 +217,3 @@ class TestNumberOfRanks:
         made = plans(run, seen(ranks(frozenset(), state=JobState.COMPLETE, completed=ALL)))
         assert ensured(made.actions).step is Step.FINALIZE
         assert (made.status.shards.total, made.status.shards.succeeded) == (4, 4)
-
-
-class TestSweep:
-    def _over(self, *, solved: set[int], state: JobState = JobState.FAILED, **fields: Any) -> JobView:
-        failed = frozenset({0, 1, 2, 3}) - solved if state is JobState.FAILED else frozenset({0})
-        return JobView(
-            state=state, completions=4, parallelism=4, completed=frozenset(solved), failed=failed,
-            reason=FAILED_INDEXES if state is JobState.FAILED else "", **fields,
-        )  # fmt: skip
-
-    def test_that_found_a_seed_is_finalized(self) -> None:
-        made = plans(sweep(), seen(self._over(solved={2}, state=JobState.COMPLETE)))
-        assert ensured(made.actions).step is Step.FINALIZE
-        assert (made.status.shards.succeeded, made.status.shards.failed) == (1, 1)
-
-    @pytest.mark.parametrize("solved", [set(), {3}])
-    def test_of_which_seeds_failed_is_finalized_whatever_their_number(self, solved: set[int]) -> None:
-        failures = [Failure(shard=0, exit_code=3, reason="NotConverged", message="seed 5: 100 steps, 9 wrong")]
-        made = plans(sweep(), seen(self._over(solved=solved), failures=failures))
-        assert ensured(made.actions).step is Step.FINALIZE
-        assert made.status.shards.failed == 4 - len(solved)
-        assert made.status.failures == failures
-
-    def test_that_was_told_wrongly_fails_all_the_same(self) -> None:
-        message = StepFailure(reason="InvalidSpec", message="no").model_dump_json()
-        view = JobView(state=JobState.FAILED, completions=4, reason="PodFailurePolicy", message=message)
-        assert condition(plans(sweep(), seen(view)).status, ConditionType.FAILED).reason == "PodFailurePolicy"
-
-    def test_without_a_seed_that_converged_fails_in_the_words_of_its_last_step(self) -> None:
-        message = StepFailure(reason="NoSeedConverged", message="none of 4 seeds").model_dump_json()
-        end = JobView(state=JobState.FAILED, reason="PodFailurePolicy", message=message)
-        failed = condition(plans(sweep(), seen(self._over(solved=set()), finalize=end)).status, ConditionType.FAILED)
-        assert (failed.reason, failed.message) == ("NoSeedConverged", "finalize: none of 4 seeds")
-
-    def test_shows_the_seed_that_is_nearest_to_its_goal(self) -> None:
-        reports = [told(0, at=9, step=50, wrong=30), told(1, at=5, step=40, wrong=2, checkpoint=40), told(2, at=8)]
-        status = plans(sweep(), seen(ranks(), *reports)).status
-        assert metrics(status) == {"seed": 6, "wrong": 2}
-        assert status.checkpoint is not None
-        assert status.checkpoint.step == 40
-
-    def test_has_as_many_steps_as_its_seeds_together_and_is_as_fast(self) -> None:
-        reports = [told(0, at=9, step=50, stepsPerSecond=3), told(1, at=9, step=10, stepsPerSecond=2)]
-        status = plans(sweep(), seen(ranks(), *reports)).status
-        assert (status.items.done, status.progress.rate_per_second) == (60, 5)
-
-    def test_waits_for_no_rank(self) -> None:
-        run = sweep("startDeadlineSeconds=10")
-        status = plans(run, seen(ranks(), at=0), seen(ranks(frozenset({0}), active=1), at=3600)).status
-        assert not status.finished
-        assert states(status)["PodsReady"] == "False/WaitingForPods"
-
-
-def test_a_report_of_a_shard_that_there_is_not_is_no_reason_to_stop() -> None:
-    assert plan(sweep(), seen(ranks(), told(17, at=5, wrong=1))).status.metrics == []

@@ -11,20 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shardwise_api import indexes
-from shardwise_api.runs import Run, suite_of
+from shardwise_api.runs import Run
 from shardwise_api.scripts import PodOverride
 from shardwise_api.wire import Step
 
 from ..core.actions import EnsureJob
+from ..core.policies import policy_of
 from .names import queued
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class JobGroup:
     """One Job of a step."""
 
     number: int
-    """0 for the shards that nothing is said about, else the entry of podOverrides, counted from 1."""
+    """The entry of podOverrides, counted from 1. 0 is the default group."""
     of: int
     """How many Jobs the step has."""
     completions: int
@@ -34,64 +35,66 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """Where the Job of a part is."""
+class JobGroupState:
+    """How far the Job of a group is."""
 
     parallelism: int
     left: int
     """Shards that are not over."""
 
 
-def parts_of(run: Run, action: EnsureJob) -> tuple[Part, ...]:
+def job_groups_of(run: Run, action: EnsureJob) -> tuple[JobGroup, ...]:
     """Return the Jobs of a step, those without shards left out."""
-    suite = suite_of(run)
-    if suite is None or not suite.pod_overrides or action.step is not Step.WORK:
-        return (Part(number=0, of=1, completions=action.completions),)
+    overrides = policy_of(run).pod_overrides
+    if not overrides or action.step is not Step.WORK:
+        return (JobGroup(number=0, of=1, completions=action.completions),)
     prepared = action.document.prepared
     texts = (prepared.parts or ()) if prepared is not None else ()
     named = [indexes.from_text(text) for text in texts]
     over = set[int]().union(*named)
     members = [(indexes.missing(over, of=action.completions), action.completions - len(over))]
-    members += [(indexes.to_text(part), len(part)) for part in named]
+    members += [(indexes.to_text(group), len(group)) for group in named]
     shards = {number: found for number, found in enumerate(members) if found[1]}
     return tuple(
-        Part(
+        JobGroup(
             number=number,
             of=len(shards),
             completions=count,
             shards=text,
-            override=suite.pod_overrides[number - 1] if number else None,
+            override=overrides[number - 1] if number else None,
         )
         for number, (text, count) in shards.items()
     )
 
 
 def parallelisms(
-    run: Run, action: EnsureJob, parts: Sequence[Part], *, standings: Mapping[int, Standing] | None = None
+    run: Run, action: EnsureJob, groups: Sequence[JobGroup], *, states: Mapping[int, JobGroupState] | None = None
 ) -> dict[int, int]:
-    """Return how many shards of each part may run at once; together never more than the action allows.
+    """Return how many shards of each group may run at once; together never more than the action allows.
 
-    Level: whoever has least gets the next place, so that no part waits for another one's end. A Job's number is never
-    lowered, which would kill pods: places get free by shards that are over. `standings` are of the Jobs that exist.
+    Level: whoever has least gets the next place, so that no group waits for another one's end. A Job's number is never
+    lowered, which would kill pods: places get free by shards that are over. `states` are of the Jobs that exist.
 
     Of a queued run they stay as they were made, one at least: Kueue admits a Job with its size, and stops one that has
     another. How much runs at once is for the queue's quota to say there.
     """
-    if len(parts) == 1:
-        return {parts[0].number: action.parallelism}
+    if len(groups) == 1:
+        return {groups[0].number: action.parallelism}
     if queued(run):
-        return {number: max(1, count) for number, count in _shares(action, parts, known={}).items()}
-    return _shares(action, parts, known=standings or {})
+        return {number: max(1, count) for number, count in _shares(action, groups, known={}).items()}
+    return _shares(action, groups, known=states or {})
 
 
-def _shares(action: EnsureJob, parts: Sequence[Part], *, known: Mapping[int, Standing]) -> dict[int, int]:
-    now = {part.number: known.get(part.number, Standing(parallelism=0, left=part.completions)) for part in parts}
-    taken = {number: min(standing.parallelism, standing.left) for number, standing in now.items()}
+def _shares(action: EnsureJob, groups: Sequence[JobGroup], *, known: Mapping[int, JobGroupState]) -> dict[int, int]:
+    now = {
+        group.number: known.get(group.number, JobGroupState(parallelism=0, left=group.completions)) for group in groups
+    }
+    taken = {number: min(state.parallelism, state.left) for number, state in now.items()}
     free = action.parallelism - sum(taken.values())
     while free > 0:
-        wanting = [number for number, standing in now.items() if taken[number] < standing.left]
+        wanting = [number for number, state in now.items() if taken[number] < state.left]
         if not wanting:
             break
         taken[min(wanting, key=lambda number: (taken[number], number))] += 1
         free -= 1
-    return {number: max(standing.parallelism, taken[number]) for number, standing in now.items()}
+    return {number: max(state.parallelism, taken[number]) for number, state in now.items()}

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from shardwise_api.runs import Run, is_gang
+from shardwise_api.runs import Run
 from shardwise_api.wire import Step
 
+from ..core.policies import policy_of
 from .names import Labels, owner, run_labels
 
 PORT = 29400
@@ -42,13 +43,13 @@ def headless_service(run: Run) -> dict[str, Any]:
     }
 
 
-def policy_of(run: Run, egress: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
+def network_policy_spec(run: Run, egress: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
     """Return the spec of the NetworkPolicy of a run's pods, with what the administrator lets them reach.
 
     Ranks reach each other at every port: MPI takes any that is free.
     """
     own = {"matchLabels": {Labels.RUN_UID.value: run.metadata.uid or ""}}
-    ranks = [{"podSelector": own}] if is_gang(run) else []
+    ranks = [{"podSelector": own}] if policy_of(run).peers_talk else []
     policy = {"podSelector": own, "policyTypes": ["Ingress"], "ingress": [{"from": ranks}] if ranks else []}
     if egress is None:
         return policy

@@ -14,7 +14,7 @@ from shardwise_api.runs import Run
 from shardwise_api.scripts import PodOverride
 from shardwise_api.wire import PrepareResult, Step
 from shardwise_operator.children import children_of
-from shardwise_operator.children.parts import Part, Standing, parallelisms, parts_of
+from shardwise_operator.children.job_groups import JobGroup, JobGroupState, job_groups_of, parallelisms
 from shardwise_operator.core.actions import EnsureJob
 from shardwise_operator.core.plan import run_document
 from tests.support import manifests
@@ -108,7 +108,7 @@ class TestJobs:
         assert [*made(run, "0-4", "5,6")] == ["words-work-1", "words-work-2"]
         assert [*made(run, "0-6", "")] == ["words-work-1"]
 
-    def test_one_alone_is_a_runs_own_and_says_nothing_of_parts(self) -> None:
+    def test_one_alone_is_a_runs_own_and_says_nothing_of_groups(self) -> None:
         (job,) = made(suite()).values()
         assert job["metadata"]["name"] == "words"
         assert "annotations" not in job["metadata"]
@@ -117,12 +117,12 @@ class TestJobs:
     def test_single_steps_are_as_ever(self) -> None:
         run = suite({"ids": ["a"], "resources": GPU})
         action = ensured(run, "2", step=Step.PREPARE, completions=1, at_once=1)
-        assert parts_of(run, action) == (Part(number=0, of=1, completions=1),)
+        assert job_groups_of(run, action) == (JobGroup(number=0, of=1, completions=1),)
 
 
-def _parts(sizes: list[int]) -> list[Part]:
+def _groups(sizes: list[int]) -> list[JobGroup]:
     return [
-        Part(number=number, of=len(sizes), completions=size, shards="x", override=PodOverride(ids=["a"]))
+        JobGroup(number=number, of=len(sizes), completions=size, shards="x", override=PodOverride(ids=["a"]))
         for number, size in enumerate(sizes)
     ]
 
@@ -136,39 +136,39 @@ def _action(at_once: int) -> EnsureJob:
 
 class TestParallelism:
     def test_everybody_gets_a_place_in_turn(self) -> None:
-        assert parallelisms(SUITE, _action(7), _parts([10, 10, 1])) == {0: 3, 1: 3, 2: 1}
+        assert parallelisms(SUITE, _action(7), _groups([10, 10, 1])) == {0: 3, 1: 3, 2: 1}
 
-    def test_a_part_waits_when_there_are_fewer_places_than_parts(self) -> None:
-        assert parallelisms(SUITE, _action(2), _parts([5, 5, 5])) == {0: 1, 1: 1, 2: 0}
+    def test_a_part_waits_when_there_are_fewer_places_than_groups(self) -> None:
+        assert parallelisms(SUITE, _action(2), _groups([5, 5, 5])) == {0: 1, 1: 1, 2: 0}
 
     def test_places_that_one_part_needs_no_more_go_to_the_others(self) -> None:
-        standings = {0: Standing(parallelism=2, left=1), 1: Standing(parallelism=2, left=8)}
-        assert parallelisms(SUITE, _action(4), _parts([10, 10]), standings=standings) == {0: 2, 1: 3}
+        states = {0: JobGroupState(parallelism=2, left=1), 1: JobGroupState(parallelism=2, left=8)}
+        assert parallelisms(SUITE, _action(4), _groups([10, 10]), states=states) == {0: 2, 1: 3}
 
     def test_alone_it_has_what_the_run_says_also_when_that_is_less_than_before(self) -> None:
-        now = {0: Standing(parallelism=5, left=5)}
-        assert parallelisms(SUITE, _action(2), _parts([5]), standings=now) == {0: 2}
+        now = {0: JobGroupState(parallelism=5, left=5)}
+        assert parallelisms(SUITE, _action(2), _groups([5]), states=now) == {0: 2}
 
     def test_under_a_queue_that_admits_jobs_by_their_size_none_changes_and_none_is_left_without_a_place(self) -> None:
         run = suite(worker={"labels": {"kueue.x-k8s.io/queue-name": "q"}})
-        standings = {0: Standing(parallelism=1, left=0)}
-        assert parallelisms(run, _action(2), _parts([5, 5, 5]), standings=standings) == {0: 1, 1: 1, 2: 1}
-        assert parallelisms(run, _action(7), _parts([2, 9, 9]), standings=standings) == {0: 2, 1: 3, 2: 2}
+        states = {0: JobGroupState(parallelism=1, left=0)}
+        assert parallelisms(run, _action(2), _groups([5, 5, 5]), states=states) == {0: 1, 1: 1, 2: 1}
+        assert parallelisms(run, _action(7), _groups([2, 9, 9]), states=states) == {0: 2, 1: 3, 2: 2}
 
     @given(sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5), at_once=st.integers(1, 12), data=st.data())
     def test_whatever_ends_the_limit_holds_nothing_is_lowered_and_no_place_stays_empty(
         self, sizes: list[int], at_once: int, data: st.DataObject
     ) -> None:
-        parts = _parts(sizes)
+        groups = _groups(sizes)
         left = dict(enumerate(sizes))
         action = _action(at_once)
-        given = parallelisms(SUITE, action, parts)
+        given = parallelisms(SUITE, action, groups)
         for _ in range(sum(sizes)):
             at_work = {number: min(given[number], left[number]) for number in left}
             assert sum(at_work.values()) == min(at_once, sum(left.values()))
             left[data.draw(st.sampled_from([number for number, count in at_work.items() if count]))] -= 1
-            standings = {n: Standing(parallelism=given[n], left=left[n]) for n in left}
-            after = parallelisms(SUITE, action, parts, standings=standings)
+            states = {n: JobGroupState(parallelism=given[n], left=left[n]) for n in left}
+            after = parallelisms(SUITE, action, groups, states=states)
             assert all(after[number] >= given[number] for number in given)
             given = after
 
@@ -176,8 +176,8 @@ class TestParallelism:
     def test_every_script_is_in_one_job(self, shapes: list[int]) -> None:
         run = suite(*({"ids": [str(number)], "resources": GPU} for number in (1, 2, 3)))
         texts = [indexes.to_text(i for i, shape in enumerate(shapes) if shape == number) for number in (1, 2, 3)]
-        parts = parts_of(run, ensured(run, *texts, completions=len(shapes)))
-        members = [member for part in parts for member in indexes.from_text(part.shards or "")]
+        groups = job_groups_of(run, ensured(run, *texts, completions=len(shapes)))
+        members = [member for group in groups for member in indexes.from_text(group.shards or "")]
         assert sorted(members) == list(range(len(shapes)))
-        assert {part.of for part in parts} == {len(parts)}
-        assert all(part.completions == len(indexes.from_text(part.shards or "")) > 0 for part in parts)
+        assert {group.of for group in groups} == {len(groups)}
+        assert all(group.completions == len(indexes.from_text(group.shards or "")) > 0 for group in groups)

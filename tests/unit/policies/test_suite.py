@@ -23,10 +23,11 @@ from shardwise_api.wire import (
     SuiteResult,
 )
 from shardwise_operator.core.actions import EnsureJob, SuspendJob
-from shardwise_operator.core.attempts import LONGEST_PAUSE_SECONDS, attempts
 from shardwise_operator.core.events import run_events
 from shardwise_operator.core.observed import JobState, JobView
 from shardwise_operator.core.plan import Plan
+from shardwise_operator.core.policies import policy_of
+from shardwise_operator.core.retry_policy import LONGEST_PAUSE_SECONDS
 from tests.support import manifests
 from tests.support.plans import ONE_RUNS, T0, condition, ensured, observe, plans, report, states, work_view
 
@@ -86,30 +87,30 @@ class TestTheWorkJob:
         assert job.parallelism == 5
 
     def test_tries_as_often_as_the_suite_says_and_is_ended_by_no_exit_code(self) -> None:
-        rules = attempts(suite("engine.scripts.retries=2"), step=Step.WORK, completions=5)
+        rules = policy_of(suite("engine.scripts.retries=2")).retry(step=Step.WORK, completions=5)
         assert (rules.per_index, rules.max_failed) == (2, 5)
-        assert not rules.ends_job
+        assert not rules.fail_job_codes
 
     def test_does_not_try_again_what_could_not_be_started_for_want_of_a_script(self) -> None:
-        rules = attempts(suite("engine.scripts.retries=2"), step=Step.WORK, completions=5)
-        assert rules.ends_index == {ExitCode.NO_SCRIPT}
+        rules = policy_of(suite("engine.scripts.retries=2")).retry(step=Step.WORK, completions=5)
+        assert rules.fail_index_codes == {ExitCode.NO_SCRIPT}
 
     @pytest.mark.parametrize("step", [Step.PREPARE, Step.FINALIZE])
     def test_alone_is_special_single_steps_end_with_bad_settings(self, step: Step) -> None:
-        rules = attempts(suite("engine.scripts.retries=2"), step=step, completions=1)
+        rules = policy_of(suite("engine.scripts.retries=2")).retry(step=step, completions=1)
         assert (rules.per_index, rules.max_failed) == (1, 0)
-        assert (rules.ends_job, rules.ends_index) == (frozenset({2}), frozenset())
+        assert (rules.fail_job_codes, rules.fail_index_codes) == (frozenset({2}), frozenset())
 
     @pytest.mark.parametrize(
         ("growth", "pauses"),
         [("1", [2, 2, 2]), ("3", [2, 6, 18])],
     )
     def test_waits_between_attempts_as_the_suite_says_where_it_can(self, growth: str, pauses: list[float]) -> None:
-        rules = attempts(suite(f"engine.scripts.retryBackoff={growth}"), step=Step.WORK, completions=5)
+        rules = policy_of(suite(f"engine.scripts.retryBackoff={growth}")).retry(step=Step.WORK, completions=5)
         assert [rules.pause(failures) for failures in (1, 2, 3)] == pauses
 
     def test_waits_an_hour_at_most(self) -> None:
-        rules = attempts(suite("engine.scripts.retryBackoff=10"), step=Step.WORK, completions=5)
+        rules = policy_of(suite("engine.scripts.retryBackoff=10")).retry(step=Step.WORK, completions=5)
         assert rules.pause(5000) == LONGEST_PAUSE_SECONDS
 
     @pytest.mark.parametrize("failed", [(2,), (0, 1, 2, 3, 4)])
