@@ -7,7 +7,7 @@ import os
 
 from shardwise.engine.pod import provide_home
 from shardwise_api.ingest import Embedding, EmbeddingBackendKind, TmdBackendKind
-from shardwise_jobs.serving import run
+from shardwise_jobs.http_server import run
 
 from .. import parts
 from ..stores import VectorModel
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def serve(*, host: str, port: int, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; see `shardwise_jobs.serving.run.serve`.
+    """Serve until SIGTERM or SIGINT; see `shardwise_jobs.http_server.run.serve`.
 
     Raises:
         WorkError: a setting, the model, the store or the address can't be used.

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Body, FastAPI, HTTPException, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp
 
-from shardwise_jobs.serving.wire import JsonRoute, answer
+from shardwise_jobs.http_server.wire import JsonRoute, answer
 
 from . import errors, health
 from .models import ExtendedSequence, Genes, Lessons, NewSession, Observed, PlainSequence, SessionConfig, Ttl
