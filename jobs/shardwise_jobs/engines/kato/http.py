@@ -77,7 +77,7 @@ class Statistics:
     sessions_recreated: int = 0
 
 
-class Wire:
+class HttpClient:
     """Connections to one server, shared by the sessions of a worker."""
 
     def __init__(
