@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from shardwise.engine import progress_http
 from shardwise.engine.errors import WorkError
 from shardwise.engine.progress_http import HttpSink
-from shardwise_jobs.engines.ingest.tmd.answers import UnusableAnswer
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import OllamaWire
+from shardwise_jobs.engines.ingest.tmd.parser import UnusableAnswer
 from shardwise_jobs.engines.kato.http import HttpClient
 from shardwise_jobs.http_answers import Body, UnusableBody, lines_of
 
