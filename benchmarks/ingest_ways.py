@@ -15,9 +15,9 @@ from tests.support.ingestion import MODEL
 from shardwise.engine.blocks import blocks
 from shardwise_jobs.engines.ingest.embed import Embedder
 from shardwise_jobs.engines.ingest.embed.base import Vectors
-from shardwise_jobs.engines.ingest.phases import PhaseClock
+from shardwise_jobs.engines.ingest.phase_timer import PhaseTimer
 from shardwise_jobs.engines.ingest.pipeline import Block, Pipeline, Target, ahead_of
-from shardwise_jobs.engines.ingest.rows_of import row_of
+from shardwise_jobs.engines.ingest.row_builder import row_of
 from shardwise_jobs.engines.ingest.source import Entry
 from shardwise_jobs.engines.ingest.stages import Stages
 from shardwise_jobs.engines.ingest.stores import BlockRecord
@@ -66,7 +66,7 @@ def pipelined(work: Work) -> Json:
     """Have the product's pipeline do it, with the settings a manifest has unless it says otherwise."""
 
     async def way(backend: OllamaTmd) -> None:
-        clock = PhaseClock()
+        clock = PhaseTimer()
         stages = Stages(embedder=work.embedder, backend=backend, clock=clock)
         pipeline = Pipeline(
             stages=stages,

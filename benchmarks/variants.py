@@ -13,7 +13,7 @@ from tests.support.kato_server import kato_server
 
 _ENGINE = "shardwise_jobs.engines.kato"
 # The first connection imports the last two.
-_REST_MODULES = (f"{_ENGINE}.rest_place", "httpcore", "encodings.idna")
+_REST_MODULES = (f"{_ENGINE}.rest_backend", "httpcore", "encodings.idna")
 
 NotHere = mongo_server.ServerMissing
 """This machine lacks what a variant needs."""

@@ -57,7 +57,7 @@ def main() -> int:
 
 def _observed_transport(*, sequential: bool) -> dict[str, int]:
     # Imported here: a worker of transport Direct does without, and its memory is measured.
-    from shardwise_jobs.engines.kato import rest_place
+    from shardwise_jobs.engines.kato import rest_backend
     from shardwise_jobs.engines.kato.rest import RestTransport
 
     calls: dict[str, int] = {}
@@ -72,7 +72,7 @@ def _observed_transport(*, sequential: bool) -> dict[str, int]:
             calls.update(self.statistics)
             super().close()
 
-    _replace(rest_place, "RestTransport", Observed)
+    _replace(rest_backend, "RestTransport", Observed)
     return calls
 
 

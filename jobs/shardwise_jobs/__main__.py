@@ -26,7 +26,7 @@ from shardwise_api.wire import (
     StepFailure,
 )
 
-from .start import configure_logging, open_context, shard_of
+from .bootstrap import configure_logging, open_context, shard_of
 
 log = logging.getLogger("shardwise")
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from shardwise.engine import progress_http
 from shardwise.engine.errors import WorkError
 from shardwise.engine.progress_http import HttpSink
-from shardwise_jobs.engines.ingest.tmd.answers import UnusableAnswer
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import OllamaWire
-from shardwise_jobs.engines.kato.retries import Wire
+from shardwise_jobs.engines.ingest.tmd.parser import UnusableAnswer
+from shardwise_jobs.engines.kato.http import HttpClient
 from shardwise_jobs.http_answers import Body, UnusableBody, lines_of
 
 from .examples import examples
@@ -53,7 +53,7 @@ def server(answer: Answer) -> Iterator[str]:
 
 
 def kato(url: str) -> object:
-    wire = Wire(base_url=url, timeout_seconds=1, max_attempts=1)
+    wire = HttpClient(base_url=url, timeout_seconds=1, max_attempts=1)
     try:
         return wire.call("GET", "/status", repeatable=True)
     finally:
@@ -61,7 +61,7 @@ def kato(url: str) -> object:
 
 
 def kato_lines(url: str) -> object:
-    wire = Wire(base_url=url, timeout_seconds=1, max_attempts=1)
+    wire = HttpClient(base_url=url, timeout_seconds=1, max_attempts=1)
     try:
         return list(wire.lines("/patterns"))
     finally:

@@ -29,7 +29,7 @@ from shardwise_jobs.engines.ingest.embed import onnx_model, safetensors
 from shardwise_jobs.engines.ingest.index import INDEX_FILE, MANIFEST_FILE, VectorIndex
 from shardwise_jobs.engines.ingest.source import ChunkFiles
 from shardwise_jobs.engines.kato.tokenization import open_tokenizer
-from shardwise_jobs.engines.scripts.selecting.config import read_config
+from shardwise_jobs.engines.scripts.discovery.config import read_config
 from tests.support import tiny_model
 from tests.support.rows import MODEL, rows, stored
 from tests.unit.difflogic.test_netlist import HALF_ADDER

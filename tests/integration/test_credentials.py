@@ -17,7 +17,7 @@ from shardwise.engine.errors import BadConfiguration
 from shardwise.engine.files import open_input
 from shardwise.engine.secrets import known
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import OllamaWire
-from shardwise_jobs.engines.kato.retries import Wire
+from shardwise_jobs.engines.kato.http import HttpClient
 
 VARIABLE = "SHARDWISE_URL_CREDENTIALS"
 SECRET = "S3cr3t@Pw"
@@ -70,7 +70,7 @@ def _read(url: str) -> None:
 
 
 def _call_kato(url: str) -> None:
-    wire = Wire(base_url=url)
+    wire = HttpClient(base_url=url)
     wire.call("GET", "/status", params={"a": 1}, repeatable=True)
     wire.close()
 

@@ -14,8 +14,8 @@ import pytest
 
 from shardwise.engine.errors import Unavailable
 from shardwise_jobs.engines.kato.client import KatoClient, SessionConfig
+from shardwise_jobs.engines.kato.http import HttpClient, LostAnswer, Refused, SessionLost, Statistics, Unreachable
 from shardwise_jobs.engines.kato.names import bare_name, pattern_hash, wire_name
-from shardwise_jobs.engines.kato.retries import LostAnswer, Refused, SessionLost, Statistics, Unreachable, Wire
 from shardwise_jobs.engines.kato.stores.base import Guard
 from tests.support.flaky_proxy import Fault, FlakyProxy, flaky_proxy
 from tests.support.kato_server import kato_server
@@ -114,7 +114,7 @@ def test_closing_a_dead_servers_client_raises_nothing() -> None:
 def test_extending_gives_another_time_to_live(server_url: str) -> None:
     with KatoClient(base_url=server_url, node_id="extended", ttl_seconds=60) as client:
         client.extend_session(7200)
-        session = Wire(base_url=server_url)
+        session = HttpClient(base_url=server_url)
         try:
             shown = session.call("GET", f"/sessions/{client.session_id}", repeatable=True)
         finally:
@@ -131,7 +131,7 @@ def test_health_and_status_need_no_session(proxy: FlakyProxy) -> None:
 
 def test_a_refused_connection_is_tried_several_times_and_then_named() -> None:
     port = refused_port()
-    wire = Wire(base_url=f"http://user:secret@127.0.0.1:{port}", max_attempts=3)
+    wire = HttpClient(base_url=f"http://user:secret@127.0.0.1:{port}", max_attempts=3)
     with pytest.raises(Unreachable) as caught:
         wire.call("POST", "/sessions", body={}, repeatable=False)
     wire.close()
@@ -227,7 +227,7 @@ def test_no_session_is_replaced_when_that_is_switched_off(server_url: str) -> No
 
 
 def test_an_unknown_route_is_not_a_lost_session(server_url: str) -> None:
-    wire = Wire(base_url=server_url)
+    wire = HttpClient(base_url=server_url)
     try:
         with pytest.raises(Refused, match="answered 404") as caught:
             wire.call("GET", "/sessions/x/no-such-thing", repeatable=True)
@@ -248,7 +248,7 @@ def test_what_the_server_refuses_is_not_asked_again(proxy: FlakyProxy) -> None:
         assert proxy.count("/learn") == 1
 
 
-def _until_refused(wire: Wire) -> None:
+def _until_refused(wire: HttpClient) -> None:
     while True:
         wire.call("POST", "/sessions", body={"node_id": "crowded"}, repeatable=False, attempts=1)
 
@@ -260,7 +260,7 @@ def test_a_busy_server_is_waited_for(tmp_path: Path) -> None:
         server = stack.enter_context(kato_server(store_uri=f"sqlite:///{file}", settings=settings))
         threads = stack.enter_context(ThreadPoolExecutor(1))
         client = stack.enter_context(KatoClient(base_url=server.url, node_id="slow", config=LEARNING))
-        wire = stack.enter_context(closing(Wire(base_url=server.url, max_attempts=8)))
+        wire = stack.enter_context(closing(HttpClient(base_url=server.url, max_attempts=8)))
         client.observe(["a", "b"])
         locked = stack.enter_context(closing(sqlite3.connect(file, isolation_level=None)))
         locked.execute("begin exclusive")
@@ -303,7 +303,7 @@ def test_opening_the_list_is_retried_but_one_that_breaks_off_is_not_taken_for_a_
 
 
 def exists(url: str, session: str) -> bool:
-    wire = Wire(base_url=url)
+    wire = HttpClient(base_url=url)
     try:
         return bool(wire.call("GET", f"/sessions/{session}/exists", repeatable=True)["exists"])
     finally:
@@ -312,7 +312,7 @@ def exists(url: str, session: str) -> bool:
 
 def delete_behind_its_back(client: KatoClient, url: str) -> None:
     session = client.session_id
-    wire = Wire(base_url=url)
+    wire = HttpClient(base_url=url)
     try:
         wire.call("DELETE", f"/sessions/{session}", repeatable=True)
     finally:

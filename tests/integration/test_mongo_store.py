@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from shardwise_jobs.engines.kato.stores import Guard, Learned
+from shardwise_jobs.engines.kato.stores import Guard, PatternCount
 from shardwise_jobs.engines.kato.stores.base import StoreError, StoreUnavailable
 from shardwise_jobs.engines.kato.stores.mongo import MongoStore
 from tests.support.learning import chunk, contents, new_run, record
@@ -20,7 +20,7 @@ from tests.support.wire_proxy import Command, Line, Verdict, proxy
 pytestmark = pytest.mark.mongo
 
 NODES = ("kb_node0", "kb_node1")
-BLOCKS: list[dict[str, list[Learned]]] = [
+BLOCKS: list[dict[str, list[PatternCount]]] = [
     {
         "kb_node0": [chunk("a b c", count=2), chunk("b c d"), chunk("x y", emotives=[{"joy": 1.0}])],
         "kb_node1": [chunk("p q", metadata={"title": ["one"]})],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shardwise_jobs.engines.kato.names import pattern_hash
-from shardwise_jobs.engines.kato.stores import BlockRecord, Learned, PatternStore
+from shardwise_jobs.engines.kato.stores import BlockRecord, PatternCount, PatternStore
 
 
 def new_run() -> str:
@@ -21,7 +21,7 @@ def chunk(
     count: int = 1,
     emotives: Sequence[Mapping[str, float]] = (),
     metadata: Mapping[str, Sequence[str]] | None = None,
-) -> Learned:
+) -> PatternCount:
     """Return the pattern of a text's words, one event per word."""
     return of_symbols(text.split(), count=count, emotives=emotives, metadata=metadata)
 
@@ -32,10 +32,10 @@ def of_symbols(
     count: int = 1,
     emotives: Sequence[Mapping[str, float]] = (),
     metadata: Mapping[str, Sequence[str]] | None = None,
-) -> Learned:
+) -> PatternCount:
     """Return the pattern of these symbols, one event each."""
     events = [[symbol] for symbol in symbols]
-    return Learned(
+    return PatternCount(
         name=pattern_hash(events), events=events, count=count, emotives=emotives, metadata=dict(metadata or {})
     )
 

@@ -16,9 +16,9 @@ import pytest
 from shardwise_api.kato import KatoServer
 from shardwise_jobs.engines.kato.file_ledger import FileLedger
 from shardwise_jobs.engines.kato.hierarchy import Hierarchy, SampleTree, sum_up
+from shardwise_jobs.engines.kato.http import HttpClient, LostAnswer
 from shardwise_jobs.engines.kato.names import node_id
 from shardwise_jobs.engines.kato.rest import RestTransport
-from shardwise_jobs.engines.kato.retries import LostAnswer, Wire
 from shardwise_jobs.engines.kato.stores.open import open_store
 from shardwise_jobs.engines.kato.transport import WorkedBlock
 from tests.support.flaky_proxy import Fault, FlakyProxy
@@ -160,7 +160,7 @@ def sessions_seen(proxy: FlakyProxy) -> list[str]:
 
 
 def ask(url: str, path: str, *, method: str = "GET") -> dict[str, Any]:
-    wire = Wire(base_url=url)
+    wire = HttpClient(base_url=url)
     try:
         return wire.call(method, path, repeatable=True)
     finally:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shardwise_jobs.engines.kato.server.nodes import PredictionTurns
 from shardwise_jobs.engines.kato.server.predictions import Budget, TooCostly, _Matcher, predict
-from shardwise_jobs.engines.kato.server.recall import Recall
+from shardwise_jobs.engines.kato.server.recall import PatternIndex
 from shardwise_jobs.engines.kato.stores.base import Pattern
 
 _SYMBOLS = st.lists(st.sampled_from("abcd"), max_size=30)
@@ -29,7 +29,7 @@ def test_blocks_are_those_of_difflib(stm: list[str], patterns: list[list[str]]) 
 def test_what_takes_too_long_is_given_up_with_the_way_out() -> None:
     same = ["a"] * 4000
     pattern = Pattern(name="p", events=[same], length=4000, frequency=1, emotives=[], metadata={})
-    snapshot = Recall(version=1, patterns=[pattern]).snapshot(same, threshold=0.1)
+    snapshot = PatternIndex(version=1, patterns=[pattern]).snapshot(same, threshold=0.1)
     with pytest.raises(TooCostly, match="s of processor time"):
         predict(recall=snapshot, stm=[same], threshold=0.1, limit=1, seconds=0.05)
 

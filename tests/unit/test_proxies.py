@@ -8,7 +8,7 @@ import pytest
 from shardwise.engine.errors import BadConfiguration
 from shardwise_api.proxies import BadProxy, adapt_environment, proxy_for
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import OllamaWire
-from shardwise_jobs.engines.kato.retries import Wire
+from shardwise_jobs.engines.kato.http import HttpClient
 
 PROXY = "http://proxy.example:3128"
 CASES = {
@@ -92,7 +92,7 @@ def odd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_our_clients_reach_this_machine_whatever_the_variables_say(odd: None) -> None:
-    wire = Wire(base_url="http://127.0.0.1:1", max_attempts=1)
+    wire = HttpClient(base_url="http://127.0.0.1:1", max_attempts=1)
     assert not wire._http._mounts
     wire.close()
     assert not OllamaWire(endpoint="http://[::1]:1", timeout_seconds=1, connections=1)._http._mounts
@@ -124,6 +124,6 @@ def test_variables_that_all_clients_read_alike_stay(monkeypatch: pytest.MonkeyPa
 def test_a_proxy_that_is_needed_and_is_none_is_bad_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "ftp://x")
     with pytest.raises(BadConfiguration, match="HTTP_PROXY"):
-        Wire(base_url="http://kato.example:8000")
+        HttpClient(base_url="http://kato.example:8000")
     with pytest.raises(BadConfiguration, match="HTTP_PROXY"):
         OllamaWire(endpoint="http://llm.example:11434", timeout_seconds=1, connections=1)

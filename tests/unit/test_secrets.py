@@ -16,7 +16,7 @@ from shardwise_api.uris import secrets_of
 from shardwise_api.wire import ItemCounts, Step
 from shardwise_jobs.engines.ingest.stores import open_store as open_rows
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import OllamaWire
-from shardwise_jobs.engines.kato.retries import Wire
+from shardwise_jobs.engines.kato.http import HttpClient
 from shardwise_jobs.engines.kato.stores import open_store as open_patterns
 from tests.support.cli import BASE
 from tests.support.worker import Pods
@@ -117,7 +117,7 @@ def test_an_honest_password_of_a_store_is_no_mistake() -> None:
 
 def test_urls_of_servers_are_shown_without_their_secrets() -> None:
     url = f"http://u:{SECRET}@127.0.0.1:1/base?key={SECRET}"
-    wire = Wire(base_url=url)
+    wire = HttpClient(base_url=url)
     assert wire.shown_url == "http://127.0.0.1:1/base"
     wire.close()
     assert OllamaWire(endpoint=url, timeout_seconds=1, connections=1).shown_url == "http://127.0.0.1:1/base"

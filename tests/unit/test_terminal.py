@@ -23,8 +23,8 @@ from shardwise_cli.cluster.table import table
 from shardwise_cli.cluster.view import view
 from shardwise_cli.commands.common import fail
 from shardwise_cli.tables import print_run
+from shardwise_jobs.bootstrap import LogFormatter
 from shardwise_jobs.engines.scripts.terminal.tables import print_list
-from shardwise_jobs.start import LogFormatter
 from tests.support.manifests import KATO, parse
 
 EVIL = "\x1b]0;PWNED\x07\x1b]52;c;cm0gLXJmIC8=\x07\x1b[2J\x9b2J\u202e"

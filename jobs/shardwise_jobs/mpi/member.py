@@ -10,7 +10,7 @@ from shardwise.engine.stop import StopFlag
 from shardwise_api.base import ApiModel
 from shardwise_api.wire import ExitCode, StepFailure
 
-from ..start import configure_logging
+from ..bootstrap import configure_logging
 from . import litter
 from .told import Told
 from .world import MpiWorld, World, open_world

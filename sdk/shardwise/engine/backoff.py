@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import tenacity
 
-from .stop import pause
+from .stop import interruptible_sleep
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def retrying(call: Callable[[], T], *, on: type[Exception], attempts: int = 4, l
         retry=tenacity.retry_if_exception_type(on),
         stop=tenacity.stop_after_attempt(attempts),
         wait=tenacity.wait_random_exponential(multiplier=0.5, max=longest_seconds),
-        sleep=pause,
+        sleep=interruptible_sleep,
         before_sleep=tell,
         reraise=True,
     )

@@ -109,7 +109,7 @@ class StopFlag:
         self._over = True
 
 
-def pause(seconds: float) -> None:
+def interruptible_sleep(seconds: float) -> None:
     """Sleep, as a wait before another try does.
 
     Raises:

@@ -14,7 +14,7 @@ from types import FrameType
 import pytest
 
 from shardwise.engine.errors import Interrupted
-from shardwise_jobs.engines.kato.retries import KatoError
+from shardwise_jobs.engines.kato.http import KatoError
 from tests.support.flaky_proxy import Fault, flaky_proxy
 from tests.support.rest_work import (
     LEARN,

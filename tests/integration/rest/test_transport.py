@@ -12,8 +12,8 @@ import pytest
 from shardwise.engine.files import OutputFolder
 from shardwise_jobs.engines.kato.file_ledger import FileLedger
 from shardwise_jobs.engines.kato.hierarchy import SampleTree
+from shardwise_jobs.engines.kato.http import KatoError, Unreachable
 from shardwise_jobs.engines.kato.names import wire_name
-from shardwise_jobs.engines.kato.retries import KatoError, Unreachable
 from shardwise_jobs.engines.kato.transport import WorkedBlock
 from tests.support.flaky_proxy import flaky_proxy
 from tests.support.rest_work import (

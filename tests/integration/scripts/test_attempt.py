@@ -98,8 +98,8 @@ def test_what_is_still_in_the_pipe_at_the_end_is_not_lost(attempts: Attempts) ->
         printed.extend(chunk)
         if not (folder / "go").exists():
             (folder / "go").touch()
-            keeper = chunk.decode().strip()
-            eventually(lambda: not alive(keeper), what="the end of all that could write")
+            subreaper = chunk.decode().strip()
+            eventually(lambda: not alive(subreaper), what="the end of all that could write")
 
     command = "echo $PPID; while [ ! -e go ]; do sleep 0.01; done; head -c 60000 /dev/zero"
     run_attempt(
@@ -222,8 +222,8 @@ def test_a_script_ends_with_the_process_that_keeps_it(attempts: Attempts) -> Non
     with ThreadPoolExecutor() as pool:
         ended = pool.submit(attempts.run, "waiting")
         pid = wait_ready(attempts.folder, "waiting")
-        keeper = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-        os.kill(int(keeper), 9)
+        subreaper = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        os.kill(int(subreaper), 9)
         record = ended.result()
 
     assert (record.status, record.exit_code) == (Status.FAILED, 137)

@@ -13,7 +13,7 @@ from pathlib import Path
 from shardwise_jobs.engines.scripts.model.records import AttemptRecord, Status
 from shardwise_jobs.engines.scripts.running.attempt import Limits, run_attempt
 from shardwise_jobs.engines.scripts.running.interrupt import Interrupt
-from shardwise_jobs.engines.scripts.running.keeper import LINGER_SECONDS
+from shardwise_jobs.engines.scripts.running.subreaper import LINGER_SECONDS
 from tests.support.kube import eventually
 from tests.support.suites import alive
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs.engines.scripts.model.complaints import InvalidSuite
+from shardwise_jobs.engines.scripts.model.validation_errors import InvalidSuite
 from shardwise_jobs.engines.scripts.running import open_files
 from tests.support.suites import run_suite, statuses_in, summary_in
 

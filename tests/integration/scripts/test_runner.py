@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from shardwise_jobs.engines.scripts.discovery.selection import select
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions
 from shardwise_jobs.engines.scripts.model.records import JobRecord, Status
 from shardwise_jobs.engines.scripts.running.interrupt import Interrupt
 from shardwise_jobs.engines.scripts.running.runner import Runner, Suite
-from shardwise_jobs.engines.scripts.selecting.selection import select
 from tests.support.kube import eventually
 from tests.support.suites import alive, let_go, plant, plant_copies, wait_ready
 
@@ -61,7 +61,7 @@ class Runs:
         def publish(records: Sequence[JobRecord]) -> None:
             self.published.append([record.status for record in records])
 
-        records = Runner(suite, interrupt=self.interrupt, audience=self, publish=publish).run()
+        records = Runner(suite, interrupt=self.interrupt, listener=self, publish=publish).run()
         return {record.id.removeprefix("train_"): record for record in records}
 
 

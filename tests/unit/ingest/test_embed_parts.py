@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shardwise.engine.errors import BadConfiguration
-from shardwise_jobs.engines.ingest.embed.base import EmbeddingFailed, OneByOne, unit
+from shardwise_jobs.engines.ingest.embed.base import EmbeddingFailed, PerTextEmbedder, unit
 from shardwise_jobs.engines.ingest.embed.onnx_model import CARD_FILE, default_folder, read_card
 from shardwise_jobs.engines.ingest.embed.processors import processors
 from shardwise_jobs.engines.ingest.embed.safetensors import read_weights
@@ -46,7 +46,7 @@ def test_several_texts_are_computed_at_once_and_come_in_order() -> None:
         together.wait()
         return np.array([float(text), 1.0], dtype=np.float32)
 
-    each = OneByOne(one, dimension=2, threads=2)
+    each = PerTextEmbedder(one, dimension=2, threads=2)
     found = each.embed(["0", "1", "2", "3"])
     each.close()
     assert (found[:, 0] / found[:, 1]).tolist() == pytest.approx([0, 1, 2, 3])
@@ -54,7 +54,7 @@ def test_several_texts_are_computed_at_once_and_come_in_order() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_model_of_another_width_than_it_said_is_refused(threads: int) -> None:
-    each = OneByOne(lambda _: np.ones(3, dtype=np.float32), dimension=2, threads=threads)
+    each = PerTextEmbedder(lambda _: np.ones(3, dtype=np.float32), dimension=2, threads=threads)
     with pytest.raises(EmbeddingFailed, match=r"\(3,\) numbers of a text, not 2"):
         each.embed(["a", "b"])
     each.close()

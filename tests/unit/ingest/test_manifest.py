@@ -31,7 +31,7 @@ def test_a_server_for_a_backend_that_asks_none_is_refused_instead_of_ignored() -
 def test_a_password_for_the_llm_is_refused_in_words_that_name_a_way_out() -> None:
     ollama = "tmd={{backend: ollama, url: 'http://{}', model: tiny}}"
     (refused,) = complaints(INGEST, ollama.format("user:secret@ollama:11434"))
-    assert refused.startswith("spec.tmd.url: a password or key does not belong in a manifest: put the server's URL with it")
+    assert refused.startswith("spec.tmd.url: a password or key does not belong in a manifest: put the server")
     assert "SHARDWISE_URL_CREDENTIALS" in refused
     assert isinstance(parse(INGEST, ollama.format("ollama:11434/a:b@c")), IngestRun)
 

@@ -17,10 +17,10 @@ from shardwise_jobs.engines.ingest.chunk import Chunk
 from shardwise_jobs.engines.ingest.codes import Codes
 from shardwise_jobs.engines.ingest.embed.base import EmbeddingFailed, Vectors, unit
 from shardwise_jobs.engines.ingest.identifiers import cpe_id
-from shardwise_jobs.engines.ingest.phases import PhaseClock
+from shardwise_jobs.engines.ingest.phase_timer import PhaseTimer
 from shardwise_jobs.engines.ingest.pipeline import Block, Pipeline, Target, ahead_of
 from shardwise_jobs.engines.ingest.source import Entry
-from shardwise_jobs.engines.ingest.stages import Failed, Made, Stages
+from shardwise_jobs.engines.ingest.stages import Failed, Processed, Stages
 from shardwise_jobs.engines.ingest.stores import BlockRecord, RowStore, VectorModel, open_store
 from shardwise_jobs.engines.ingest.tmd import TmdAnswer, TmdFailure
 from shardwise_jobs.engines.ingest.tmd.base import FailureCause
@@ -116,7 +116,7 @@ class Work:
     committed: list[BlockRecord] = field(default_factory=list)
 
     async def run(self, blocks: Iterable[Block], *, failed: int = 0) -> None:
-        clock = PhaseClock()
+        clock = PhaseTimer()
         stages = Stages(embedder=self.embeds, backend=self.answers, clock=clock)
         target = Target(store=self.store, run=RUN, shard=0, dataset="d", embed_model=self.embeds.name)
         try:
@@ -283,17 +283,17 @@ def test_codes_that_are_made_of_the_vectors_embed_each_text_once_and_own_codes_w
     embeds.texts.clear()
     chunks = [Chunk(text="a"), Chunk(text="b", domain_code=9, task_code=8, modifier_code=7), Chunk(text="unspeakable")]
 
-    async def story() -> list[Made | Failed]:
+    async def story() -> list[Processed | Failed]:
         stages = Stages(embedder=embeds, backend=backend)
-        made = await stages.made_of(chunks)
-        assert await stages.made_of([]) == []
+        made = await stages.process(chunks)
+        assert await stages.process([]) == []
         await stages.close()
         return made
 
     one, two, three = asyncio.run(story())
     assert embeds.texts == ["a", "b"]
-    assert isinstance(one, Made)
-    assert isinstance(two, Made)
+    assert isinstance(one, Processed)
+    assert isinstance(two, Processed)
     assert one.answer == backend.codes_of_vectors(embeds.embed(["a"]))[0]
     assert (two.answer.codes, two.answer.backend) == (Codes(9, 8, 7), "client-provided")
     assert three == Failed(reason="embedding: no words for it")
@@ -303,15 +303,15 @@ def test_a_text_that_gets_no_codes_has_those_of_its_vector_instead_when_that_is_
     embeds, answers = Embeds(), Answers(failures={"b": FailureCause.TEXT, "unspeakable": FailureCause.TEXT})
     fallback = EmbeddedTmd(embeds)
 
-    async def story() -> list[Made | Failed]:
+    async def story() -> list[Processed | Failed]:
         stages = Stages(embedder=embeds, backend=answers, fallback=fallback)
-        made = await stages.made_of([Chunk(text="a"), Chunk(text="b"), Chunk(text="unspeakable")])
+        made = await stages.process([Chunk(text="a"), Chunk(text="b"), Chunk(text="unspeakable")])
         await stages.close()
         return made
 
     one, two, three = asyncio.run(story())
-    assert isinstance(one, Made)
-    assert isinstance(two, Made)
+    assert isinstance(one, Processed)
+    assert isinstance(two, Processed)
     assert one.answer == TmdAnswer(codes=Codes(1, 2, 3), confidence=None, backend="test")
     assert two.answer == fallback.codes_of_vectors(embeds.embed(["b"]))[0]
     assert (two.answer.backend, two.answer.confidence is None) == ("embedded-v1:test:four", False)
@@ -329,7 +329,7 @@ def test_a_server_that_is_not_to_be_had_is_nobodys_reason_for_other_codes(
     async def story() -> None:
         stages = Stages(embedder=embeds, backend=Answers(failures={"a": cause}), fallback=EmbeddedTmd(embeds))
         try:
-            await stages.made_of([Chunk(text="a")])
+            await stages.process([Chunk(text="a")])
         finally:
             await stages.close()
 
@@ -342,7 +342,7 @@ def test_labels_are_not_embedded_for_texts_that_all_have_codes() -> None:
 
     async def story() -> None:
         stages = Stages(embedder=embeds, backend=Answers(), fallback=EmbeddedTmd(embeds))
-        await stages.made_of([Chunk(text="a")])
+        await stages.process([Chunk(text="a")])
         await stages.close()
 
     asyncio.run(story())

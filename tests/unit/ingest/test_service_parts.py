@@ -14,7 +14,7 @@ from shardwise_jobs.engines.ingest.cli import _embedding
 from shardwise_jobs.engines.ingest.codes import Codes
 from shardwise_jobs.engines.ingest.embed.base import Vectors
 from shardwise_jobs.engines.ingest.service.llm import PerChunk
-from shardwise_jobs.engines.ingest.service.service import OneCallEach, Sent
+from shardwise_jobs.engines.ingest.service.service import OneCallEach, RequestChunks
 from shardwise_jobs.engines.ingest.tmd import FailureCause, TmdAnswer, TmdFailure
 
 
@@ -82,11 +82,11 @@ def vars_of(failure: TmdAnswer | TmdFailure) -> tuple[str, FailureCause]:
 def test_a_part_of_a_requests_items_is_the_same_as_in_the_whole() -> None:
     texts = ["a", "b", " ", "a", "c"]
     request = IngestRequest.model_validate({"chunks": [{"text": text} for text in texts]})
-    entries = list(Sent(request).entries(range(5)))
+    entries = list(RequestChunks(request).entries(range(5)))
     assert [entry.item for entry in entries] == [0, 1, 2, 3, 4]
     assert [entry.duplicate for entry in entries] == [False, False, False, True, False]
     assert [entry.failure for entry in entries] == [None, None, "text: is blank", None, None]
-    assert list(Sent(request).entries(range(1, 5, 3))) == [entries[1], entries[4]]
+    assert list(RequestChunks(request).entries(range(1, 5, 3))) == [entries[1], entries[4]]
 
 
 @pytest.mark.parametrize(

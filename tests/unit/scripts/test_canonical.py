@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from shardwise_jobs.engines.scripts.discovery.canonical import canonical_jobs
+from shardwise_jobs.engines.scripts.discovery.config import read_config
 from shardwise_jobs.engines.scripts.model.job import SuiteJob
-from shardwise_jobs.engines.scripts.selecting.canonical import canonical_jobs
-from shardwise_jobs.engines.scripts.selecting.config import read_config
 from tests.support.helm import REPOSITORY
 
 TABLE = [

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from shardwise_jobs.engines.scripts.discovery.canonical import canonical_jobs
 from shardwise_jobs.engines.scripts.model.command import command_of, portable
 from shardwise_jobs.engines.scripts.model.job import SuiteJob
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions
-from shardwise_jobs.engines.scripts.selecting.canonical import canonical_jobs
 
 CANONICAL = {job.id: job for job in canonical_jobs()}
 BARE: dict[str, Any] = {

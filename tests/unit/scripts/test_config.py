@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shardwise_jobs.engines.scripts.model.complaints import InvalidSuite
+from shardwise_jobs.engines.scripts.discovery.config import parse_config, read_config
 from shardwise_jobs.engines.scripts.model.job import MAX_ID_LENGTH, SuiteJob
-from shardwise_jobs.engines.scripts.selecting.config import parse_config, read_config
+from shardwise_jobs.engines.scripts.model.validation_errors import InvalidSuite
 
 
 def job(text: str) -> SuiteJob:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs.engines.scripts.model.job import Option
-from shardwise_jobs.engines.scripts.selecting.detect import (
+from shardwise_jobs.engines.scripts.discovery.detect import (
     TEXT_CHARACTERS,
     Detected,
     UnreadableScript,
     detect,
     read_script,
 )
+from shardwise_jobs.engines.scripts.model.job import Option
 from tests.support.suites import SCRIPTS
 
 EVERY: set[Option] = {"output_dir", "epochs", "folds", "sample", "batch"}

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardwise_jobs.engines.scripts.model.complaints import InvalidSuite
+from shardwise_jobs.engines.scripts.discovery.search import SKIPPED_NAMES, Found, discover
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions
-from shardwise_jobs.engines.scripts.selecting.discovery import SKIPPED_NAMES, Found, discover
+from shardwise_jobs.engines.scripts.model.validation_errors import InvalidSuite
 from tests.support.suites import plant, plant_loop, plant_many
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_jobs.engines.scripts.model.complaints import InvalidSuite
+from shardwise_jobs.engines.scripts.discovery.canonical import canonical_jobs
+from shardwise_jobs.engines.scripts.discovery.merge import Merged, merge
 from shardwise_jobs.engines.scripts.model.job import SuiteJob
-from shardwise_jobs.engines.scripts.selecting.canonical import canonical_jobs
-from shardwise_jobs.engines.scripts.selecting.merge import Merged, merge
+from shardwise_jobs.engines.scripts.model.validation_errors import InvalidSuite
 
 
 def job(job_id: str, script: str | None = None, **more: Any) -> SuiteJob:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shardwise_jobs.engines.scripts.model.complaints import InvalidSuite
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions
+from shardwise_jobs.engines.scripts.model.validation_errors import InvalidSuite
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from shardwise_jobs.engines.scripts.model.complaints import InvalidSuite
+from shardwise_jobs.engines.scripts.discovery.canonical import canonical_jobs
+from shardwise_jobs.engines.scripts.discovery.detect import UnreadableScript
+from shardwise_jobs.engines.scripts.discovery.selection import Selection, select
 from shardwise_jobs.engines.scripts.model.job import SuiteJob
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions
-from shardwise_jobs.engines.scripts.selecting.canonical import canonical_jobs
-from shardwise_jobs.engines.scripts.selecting.detect import UnreadableScript
-from shardwise_jobs.engines.scripts.selecting.selection import Selection, select
+from shardwise_jobs.engines.scripts.model.validation_errors import InvalidSuite
 from tests.support.suites import plant, plant_loop, plant_many
 
 OTHERS = ("mlops/pipelines/train_model.py", "mlops/pipelines/train_baseline_models.py")

@@ -14,10 +14,10 @@ from shardwise.engine.worker import Context
 from shardwise_api import indexes
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.wire import Environment, ExitCode, ItemCounts, PrepareResult, RunResult, ShardResult
+from shardwise_jobs.bootstrap import open_document
 from shardwise_jobs.mpi import hydra
 from shardwise_jobs.mpi.gang import run_in_gang
 from shardwise_jobs.mpi.world import Alone, World
-from shardwise_jobs.start import open_document
 
 from . import finalize
 from .experiments.experiment import FIELD

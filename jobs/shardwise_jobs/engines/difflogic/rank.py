@@ -8,9 +8,9 @@ import sys
 from shardwise.engine.pod import provide_home
 from shardwise.engine.stop import StopFlag
 from shardwise_api.wire import ShardResult
+from shardwise_jobs.bootstrap import configure_logging, open_context
 from shardwise_jobs.mpi.member import serve
 from shardwise_jobs.mpi.world import World
-from shardwise_jobs.start import configure_logging, open_context
 
 from .engine import DifflogicEngine
 

@@ -62,7 +62,7 @@ def search(
       shardwise ingest search --index .shardwise/pydocs/output "how do I read a file line by line?"
       shardwise ingest search --index .shardwise/pydocs/output --codes 15,14,9 "how do I read a file line by line?"
     """
-    from . import parts
+    from . import factories
     from .index import VectorIndex
     from .search import search as find
     from .stores import open_store
@@ -80,7 +80,9 @@ def search(
             )
         with (
             closing(open_store(uri, read_only=True)) as store,
-            closing(parts.open_embedder(_embedding(summary, made_with=index.manifest.model, model=model))) as embedder,
+            closing(
+                factories.open_embedder(_embedding(summary, made_with=index.manifest.model, model=model))
+            ) as embedder,
         ):
             store.check()
             answers = find(text, index=index, store=store, embedder=embedder, k=count, codes=wanted)

@@ -15,10 +15,10 @@ from shardwise.engine.worker import Context
 from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import ItemCounts, ItemFailure, Metric, PrepareResult, RunResult, ShardResult
 
-from . import finalize, parts
+from . import factories, finalize
 from .identity import identity_of
 from .ledger import LedgerSum, blocks_of, items_of, missing_blocks, require_few_failed
-from .phases import PhaseClock
+from .phase_timer import PhaseTimer
 from .pipeline import Block, Pipeline, Target, ahead_of
 from .source import ChunkFiles, Entry, InputChanged, Survey
 from .stages import Stages
@@ -51,9 +51,9 @@ class IngestEngine:
         require_few_failed(
             failed=survey.failed, total=survey.items_total, spec=spec, reasons=[why for _, why in survey.failures]
         )
-        with parts.opened_embedder(spec.embedding) as embedder:
+        with factories.opened_embedder(spec.embedding) as embedder:
             model = VectorModel(name=embedder.name, dimension=embedder.dimension)
-        asyncio.run(parts.check_backend(spec, load=not dry_run))
+        asyncio.run(factories.check_backend(spec, load=not dry_run))
         complete = self._prepare_store(model=model, survey=survey, dry_run=dry_run)
         return PrepareResult(
             items_total=survey.items_total,
@@ -73,10 +73,10 @@ class IngestEngine:
     def _prepare_store(self, *, model: VectorModel, survey: Survey, dry_run: bool) -> bool:
         """Check the store and make what is missing; say whether the run's blocks are all there."""
         run, spec = self._document.uid, self._spec
-        if dry_run and parts.is_absent(spec.store):
+        if dry_run and factories.is_absent(spec.store):
             return False
         identity = identity_of(spec=spec, survey=survey, embed_model=model.name)
-        with closing(parts.open_rows(spec.store)) as store:
+        with closing(factories.open_rows(spec.store)) as store:
             if not dry_run:
                 store.prepare(model=model)
             elif not _was_prepared(store, model=model):
@@ -99,7 +99,7 @@ class IngestEngine:
         source = self._source()
         if not source.unchanged(size_bytes=prepared.input_bytes):
             raise InputChanged
-        with closing(parts.open_rows(self._spec.store)) as store:
+        with closing(factories.open_rows(self._spec.store)) as store:
             counts = LedgerSum.of(store.ledger(run=self._document.uid, shard=shard))
             tally = _Tally(self._context, counts, total=len(self._items(shard, prepared.items_total)))
             tally.report()
@@ -120,17 +120,17 @@ class IngestEngine:
         spec, run = self._spec, self._document.uid
         total = prepared.items_total
         assert total is not None
-        with parts.opened_embedder(spec.embedding) as embedder:
+        with factories.opened_embedder(spec.embedding) as embedder:
             store.check(model=VectorModel(name=embedder.name, dimension=embedder.dimension))
             target = Target(store=store, run=run, shard=shard, dataset=spec.dataset_source, embed_model=embedder.name)
             done = store.committed_blocks(run=run, shard=shard)
             entries = source.entries(self._items(shard, total), fingerprint=prepared.input_fingerprint)
 
             async def pipeline() -> None:
-                clock = PhaseClock()
+                clock = PhaseTimer()
                 # Here, since its connections belong to this loop.
-                backend = parts.open_backend(spec, embedder=embedder)
-                fallback = parts.open_fallback(spec, embedder=embedder)
+                backend = factories.open_backend(spec, embedder=embedder)
+                fallback = factories.open_fallback(spec, embedder=embedder)
                 stages = Stages(embedder=embedder, backend=backend, fallback=fallback, clock=clock)
                 try:
                     await Pipeline(
@@ -159,7 +159,7 @@ class IngestEngine:
 
     def finalize(self) -> RunResult:
         """Check the ledger, build the index of the committed rows, compute digests and summary."""
-        with closing(parts.open_rows(self._spec.store)) as store:
+        with closing(factories.open_rows(self._spec.store)) as store:
             return finalize.finalize(context=self._context, spec=self._spec, source=self._source(), store=store)
 
     def _source(self) -> ChunkFiles:

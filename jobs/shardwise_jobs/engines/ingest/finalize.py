@@ -16,7 +16,7 @@ from shardwise_api import indexes
 from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import ItemFailure, Metric, RunResult, WorkResult
 
-from . import parts
+from . import factories
 from .codes import DENSE_WIDTH
 from .digests import ResultDigest, VectorsDigest
 from .duplicates import Duplicates, duplicates_of
@@ -207,8 +207,8 @@ def _warnings(
 async def _own_names(spec: IngestRunSpec, *, model: VectorModel) -> set[str]:
     """Return what this run's own rows may say of who gave their codes."""
     unloaded = _Unloaded(name=model.name, dimension=model.dimension)
-    backend = parts.open_backend(spec, embedder=unloaded)
-    fallback = parts.open_fallback(spec, embedder=unloaded)
+    backend = factories.open_backend(spec, embedder=unloaded)
+    fallback = factories.open_fallback(spec, embedder=unloaded)
     try:
         return {backend.name, CLIENT, *([] if fallback is None else [fallback.name])}
     finally:

@@ -12,7 +12,7 @@ from shardwise_api.runs import IngestRunSpec
 from shardwise_api.sharding import shard_items
 from shardwise_api.wire import ItemCounts
 
-from .phases import Phase
+from .phase_timer import Phase
 from .stores import BlockRecord
 
 _MAX_SAID = 3

@@ -16,8 +16,8 @@ from functools import partial
 
 from shardwise.engine.errors import TooManyFailedItems
 
-from .phases import PhaseClock, WithWriting
-from .rows_of import row_of
+from .phase_timer import PhaseTimer, WithWriting
+from .row_builder import row_of
 from .source import Entry
 from .stages import Failed, Stages
 from .stores import BlockRecord, Row, RowStore
@@ -64,7 +64,7 @@ class Pipeline:
         *,
         stages: Stages,
         target: Target,
-        clock: PhaseClock,
+        clock: PhaseTimer,
         ahead: int,
         max_failed: float,
         check: Callable[[], None],
@@ -123,7 +123,7 @@ class Pipeline:
         known = await asyncio.get_running_loop().run_in_executor(writer, look)
         # Rows never change: what is there need not be made, above all not asked for.
         fresh = [entry for entry in fresh if entry.cpe_id not in known]
-        made = await self._stages.made_of([entry.chunk for entry in fresh if entry.chunk is not None])
+        made = await self._stages.process([entry.chunk for entry in fresh if entry.chunk is not None])
         for entry, each in zip(fresh, made, strict=True):
             if isinstance(each, Failed):
                 worked.failures.append((entry.item, each.reason))

@@ -21,7 +21,7 @@ from shardwise.engine.errors import BadConfiguration, Unavailable
 from .chunk import Chunk
 from .embed.base import Embedder, EmbeddingFailed
 from .embed.processors import processors
-from .phases import Phase, PhaseClock
+from .phase_timer import Phase, PhaseTimer
 from .tmd.base import FailureCause, TmdAnswer, TmdBackend, TmdFailure
 from .tmd.client import codes_of, given_codes
 from .tmd.embedded import EmbeddedTmd
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class Processed:
     """What became of a chunk."""
 
     answer: TmdAnswer
@@ -57,20 +57,20 @@ class Stages:
         embedder: Embedder,
         backend: TmdBackend,
         fallback: EmbeddedTmd | None = None,
-        clock: PhaseClock | None = None,
+        clock: PhaseTimer | None = None,
     ) -> None:
         """Prepare. `fallback` gives codes to the texts that `backend` has none for; without it they have failed."""
         self._embedder = embedder
         self._backend = backend
         self._fallback = fallback
-        self._clock = clock or PhaseClock()
+        self._clock = clock or PhaseTimer()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
         # One call's texts after the other's: the first block is then soon done, and not all of them late.
         self._turn = asyncio.Lock()
         # A call on a thread can't be interrupted, so each has few texts; several per processor keep all of them busy.
         self._slice = max(16, 4 * processors())
 
-    async def made_of(self, chunks: Sequence[Chunk]) -> list[Made | Failed]:
+    async def process(self, chunks: Sequence[Chunk]) -> list[Processed | Failed]:
         """Return what became of each chunk, in order.
 
         Raises:
@@ -82,11 +82,11 @@ class Stages:
         if isinstance(self._backend, EmbeddedTmd):
             vectors = await self._vectors(chunks)
             found = await self._of_vectors(chunks, vectors, backend=self._backend)
-            return [_made(answer, vector) for answer, vector in zip(found, vectors, strict=True)]
+            return [_processed(answer, vector) for answer, vector in zip(found, vectors, strict=True)]
         answers, vectors = await _both(self._answers(chunks), self._vectors(chunks))
         if self._fallback is not None:
             answers = await self._instead(answers, vectors, fallback=self._fallback)
-        return [_made(answer, vector) for answer, vector in zip(answers, vectors, strict=True)]
+        return [_processed(answer, vector) for answer, vector in zip(answers, vectors, strict=True)]
 
     async def close(self) -> None:
         """Give back the thread, and what the backend holds."""
@@ -160,13 +160,13 @@ class Stages:
         return [vector for text in texts for vector in self._embed([text])]
 
 
-def _made(answer: TmdAnswer | TmdFailure | None, vector: Vector | Failed) -> Made | Failed:
+def _processed(answer: TmdAnswer | TmdFailure | None, vector: Vector | Failed) -> Processed | Failed:
     if isinstance(answer, TmdFailure):
         return Failed(reason=f"tmd: {answer.reason}")
     if isinstance(vector, Failed):
         return vector
     assert answer is not None
-    return Made(answer=answer, vector=vector)
+    return Processed(answer=answer, vector=vector)
 
 
 async def _both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import httpx
 
+from .http import HttpClient, Json, KatoError, LostAnswer, Refused, SessionLost
 from .names import WIRE_PREFIX, bare_name
-from .retries import Json, KatoError, LostAnswer, Refused, SessionLost, Wire
 from .stores.base import Guard
 
 _CLOSING_SECONDS = 5.0
@@ -55,7 +55,7 @@ class KatoClient:
         auto_recreate_session: bool = True,
         max_attempts: int = 3,
         pool_size: int = 50,
-        wire: Wire | None = None,
+        wire: HttpClient | None = None,
     ) -> None:
         """Prepare a client; nothing is sent yet.
 
@@ -68,7 +68,7 @@ class KatoClient:
         self._metadata = dict(metadata or {})
         self._ttl_seconds = ttl_seconds
         self._owns_wire = wire is None
-        self._wire = wire or Wire(
+        self._wire = wire or HttpClient(
             base_url=base_url, timeout_seconds=timeout_seconds, max_attempts=max_attempts, pool_size=pool_size
         )
         self._session_id: str | None = None

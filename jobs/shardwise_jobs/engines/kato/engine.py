@@ -16,7 +16,7 @@ from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.sharding import ENDLESS, shard_items
 from shardwise_api.wire import ItemCounts, ItemFailure, PrepareResult, RunResult, ShardResult
 
-from . import finalize, places
+from . import backends, finalize
 from .hierarchy import Hierarchy
 from .identity import identity_of
 from .samples import Samples, open_samples, too_short
@@ -41,7 +41,7 @@ class KatoEngine:
     # -- prepare
 
     def prepare(self, *, dry_run: bool) -> PrepareResult:
-        """Survey the input, then the place of the patterns; only when both are fine is anything written."""
+        """Survey the input, then the backend; only when both are fine is anything written."""
         config = knowledge_base_config(self._kato)
         open_tokenizer(self._kato.tokenizer)
         if not dry_run:
@@ -49,11 +49,11 @@ class KatoEngine:
         survey = self._source().survey(max_samples=self._kato.dataset.max_samples)
         self._check_survey(survey)
         identity = identity_of(spec=self._spec, config=config, survey=survey)
-        with places.open_place(self._context, self._kato) as place:
-            place.check(config=config, identity=identity)
-            complete = finalize.missing_blocks(place.ledger(), self._spec, survey.items_total) == {}
+        with backends.open_backend(self._context, self._kato) as backend:
+            backend.check(config=config, identity=identity)
+            complete = finalize.missing_blocks(backend.ledger(), self._spec, survey.items_total) == {}
             if not dry_run:
-                place.begin(config=config, identity=identity)
+                backend.begin(config=config, identity=identity)
             return PrepareResult(
                 items_total=survey.items_total,
                 input_fingerprint=survey.fingerprint,
@@ -64,7 +64,7 @@ class KatoEngine:
                     "failed": survey.failed,
                     "skipped": survey.skipped,
                     "failures": [reason for _, reason in survey.failures[:3]],
-                    "guarantee": place.guarantee,
+                    "guarantee": backend.guarantee,
                     "tokenizer": config.tokenizer,
                 },
             )
@@ -100,7 +100,7 @@ class KatoEngine:
         )
         hierarchy = open_hierarchy(self._kato)
         counts = _Counts(total=len(items) if items.stop < ENDLESS else None)
-        with places.open_place(self._context, self._kato) as place, place.transport(shard) as transport:
+        with backends.open_backend(self._context, self._kato) as backend, backend.transport(shard) as transport:
             for record in transport.records():
                 counts.add(done=record.done, failed=record.failed, skipped=record.skipped, failures=record.failures)
             counts.resumed = counts.items
@@ -129,8 +129,8 @@ class KatoEngine:
 
     def finalize(self) -> RunResult:
         """Check the ledger, compute digest, summary and picture, drop the guards."""
-        with places.open_place(self._context, self._kato) as place:
-            return finalize.finalize(context=self._context, spec=self._spec, kato=self._kato, place=place)
+        with backends.open_backend(self._context, self._kato) as backend:
+            return finalize.finalize(context=self._context, spec=self._spec, kato=self._kato, backend=backend)
 
     def _source(self) -> Samples:
         return open_samples(self._kato.dataset)

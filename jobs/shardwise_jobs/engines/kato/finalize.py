@@ -21,7 +21,7 @@ from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.sharding import shard_items
 from shardwise_api.wire import MAX_METRICS, ItemCounts, ItemFailure, Metric, RunResult, WorkResult
 
-from .places import Place
+from .backends import Backend
 from .stores.base import BlockRecord
 from .transport import MAX_LISTED_FAILURES
 
@@ -85,21 +85,21 @@ def missing_blocks(records: Iterable[BlockRecord], spec: TrainingRunSpec, total:
     return missing
 
 
-def finalize(*, context: Context, spec: TrainingRunSpec, kato: KatoSpec, place: Place) -> RunResult:
+def finalize(*, context: Context, spec: TrainingRunSpec, kato: KatoSpec, backend: Backend) -> RunResult:
     """Return the run's result; the summary and the picture go to the output folder. Safe to repeat."""
     document = context.document
     prepared, worked = document.prepared, document.worked
     assert prepared is not None
-    _check_complete(missing_blocks(place.ledger(), spec, prepared.items_total), spec=spec)
-    done = LedgerSum.of(place.ledger())
+    _check_complete(missing_blocks(backend.ledger(), spec, prepared.items_total), spec=spec)
+    done = LedgerSum.of(backend.ledger())
     _check_items(done, spec=spec)
-    warnings = place.finish(restarted=_restarted(done, worked))
+    warnings = backend.finish(restarted=_restarted(done, worked))
 
     digest = hashlib.sha256()
     levels = []
     for node in kato.nodes:
         level = LevelSum(node=node.name)
-        for line, frequency in _with_frequency(node.name, place):
+        for line, frequency in _with_frequency(node.name, backend):
             digest.update(line.encode())
             level.patterns += 1
             level.frequency_sum += frequency
@@ -112,14 +112,14 @@ def finalize(*, context: Context, spec: TrainingRunSpec, kato: KatoSpec, place: 
         "run": document.name,
         "uid": document.uid,
         "digest": f"sha256:{digest.hexdigest()}",
-        "guarantee": place.guarantee,
+        "guarantee": backend.guarantee,
         **statistics,
         "num_workers": worked.workers if worked else before.get("num_workers"),
         "uncertain": done.uncertain,
         "failed_shards": worked.failed_shards if worked else before.get("failed_shards", ""),
         "failures": [{"item": item, "reason": reason} for item, reason in done.failures[:MAX_LISTED_FAILURES]],
         "frequency_histogram": {level.node: dict(sorted(level.histogram.items())) for level in levels},
-        "settings": place.settings,
+        "settings": backend.settings,
         "python": platform.python_version(),
         "unicode": unicodedata.unidata_version,
         "input_fingerprint": prepared.input_fingerprint,
@@ -154,8 +154,8 @@ def _restarted(done: LedgerSum, worked: WorkResult | None) -> bool:
     return bool(done.uncertain) or (worked is not None and worked.done < done.items.done)
 
 
-def _with_frequency(node: str, place: Place) -> Iterator[tuple[str, int]]:
-    for name, frequency in place.frequencies(node):
+def _with_frequency(node: str, backend: Backend) -> Iterator[tuple[str, int]]:
+    for name, frequency in backend.frequencies(node):
         (line,) = digest_lines(node, [(name, frequency)])
         yield line, frequency
 

@@ -14,7 +14,7 @@ from shardwise_api.kato import TextStructure
 from .chunking import chunk_sizes, marks_word_starts, sentences
 from .names import pattern_hash, wire_name
 from .segmentation import paragraphs
-from .stores.base import Events, Learned
+from .stores.base import Events, PatternCount
 
 MAX_PARAGRAPH_TOKENS = 2048
 """What a paragraph has beyond these is cut off, as the original learner does."""
@@ -90,7 +90,7 @@ def _named(events: Events, spans: Sequence[tuple[int, int]]) -> list[tuple[str, 
     return [(pattern_hash(piece), piece) for piece in (events[start:end] for start, end in spans)]
 
 
-def sum_up(trees: Iterable[SampleTree], *, levels: int) -> list[list[Learned]]:
+def sum_up(trees: Iterable[SampleTree], *, levels: int) -> list[list[PatternCount]]:
     """Return per level the distinct patterns of some samples with how often they were learned, in order of name."""
     counts: list[dict[str, int]] = [{} for _ in range(levels)]
     events: list[dict[str, Events]] = [{} for _ in range(levels)]
@@ -104,6 +104,9 @@ def sum_up(trees: Iterable[SampleTree], *, levels: int) -> list[list[Learned]]:
                     count[name] = 1
                     seen[name] = pattern
     return [
-        [Learned(name=name, events=events[level][name], count=count) for name, count in sorted(counts[level].items())]
+        [
+            PatternCount(name=name, events=events[level][name], count=count)
+            for name, count in sorted(counts[level].items())
+        ]
         for level in range(levels)
     ]

@@ -17,9 +17,9 @@ from shardwise_api.kato import KatoServer
 from .client import KatoClient, SessionConfig
 from .file_ledger import FileLedger
 from .hierarchy import SampleTree
+from .http import HttpClient, KatoError, LostAnswer
 from .names import node_id, wire_name
 from .rest_planning import Applied, Call, applied, plan_calls
-from .retries import KatoError, LostAnswer, Wire
 from .stores.base import BlockRecord, Events, Guard
 from .transport import MAX_LISTED_FAILURES, Guarantee, WorkedBlock
 
@@ -100,7 +100,7 @@ class RestTransport:
         self._server = server
         self._any_match = False
         self._learning_calls = 0
-        self._wire = Wire(
+        self._wire = HttpClient(
             base_url=server.url,
             timeout_seconds=server.request_timeout_seconds,
             max_attempts=max_attempts,

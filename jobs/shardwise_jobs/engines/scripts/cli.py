@@ -14,7 +14,7 @@ import click
 
 from shardwise.engine.errors import WorkError
 
-from .terminal.words import as_click_reads
+from .terminal.argv_compat import as_click_reads
 
 EPILOG = """
 \b
@@ -179,7 +179,7 @@ def suite(
     from shardwise_api.safe_streams import settle, tell
 
     from .model.options import SuiteOptions
-    from .terminal.here import Wish, run_here
+    from .terminal.run_local import Wish, run_local
 
     if self_test:
         from .terminal.self_test import run_self_test
@@ -200,7 +200,7 @@ def suite(
                 "default_jobs": not no_default_jobs,
             }
         )
-        status = run_here(
+        status = run_local(
             Wish(root=root, options=options, list_only=list_only, verbose=verbose, as_json=output == "json")
         )
     except WorkError as error:

@@ -17,14 +17,14 @@ from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.wire import PrepareResult, RunResult, ShardResult
 
 from . import finalize, work
-from .model.complaints import InvalidSuite
+from .discovery.checks import require_interpreter
+from .discovery.frozen_list import FrozenSuite, freeze
+from .discovery.parts import parts
+from .discovery.selection import select
 from .model.options import SuiteOptions
 from .model.records import Status
-from .place import FIELD, Place
-from .selecting.checks import require_interpreter
-from .selecting.frozen import FrozenSuite, freeze
-from .selecting.parts import parts
-from .selecting.selection import select
+from .model.validation_errors import InvalidSuite
+from .workspace import FIELD, Workspace
 
 IDS_BYTES = 2500
 """Of what the jobs are called, in the message of the prepare step, which has 4 KiB."""
@@ -53,40 +53,40 @@ class ScriptsEngine:
         except ValidationError as error:
             raise BadConfiguration(f"run document: {error}") from error
         assert spec.engine.scripts is not None
-        self._place = Place(context, spec.engine.scripts)
+        self._workspace = Workspace(context, spec.engine.scripts)
         self._overrides = [override.ids for override in spec.engine.scripts.pod_overrides or ()]
 
     # -- prepare
 
     def prepare(self, *, dry_run: bool) -> PrepareResult:
         """Find the scripts and freeze which index is which; what was frozen for this run before stays."""
-        place = self._place
-        place.require_tree()
+        workspace = self._workspace
+        workspace.require_tree()
         try:
-            require_interpreter(place.interpreter, tree=place.tree, environment=os.environ)
+            require_interpreter(workspace.interpreter, tree=workspace.tree, environment=os.environ)
         except InvalidSuite as error:
             raise InvalidSuite(f"{FIELD}.{error}") from error
         if not dry_run:
             self._context.output.check_writable()
-            if not place.options.dry_run:
-                place.require_outputs()
+            if not workspace.options.dry_run:
+                workspace.require_outputs()
         # What a dry run lists is found anew each time: no index of it is ever tried.
-        suite = None if place.options.dry_run else place.read()
+        suite = None if workspace.options.dry_run else workspace.read()
         warnings: list[str] = []
         if suite is not None:
-            RunIdentity(fields=_identity(place.options)).require_same(json.dumps(_identity(suite.options)))
+            RunIdentity(fields=_identity(workspace.options)).require_same(json.dumps(_identity(suite.options)))
             warnings = self._since(suite)
         else:
             suite = self._found()
         of_overrides = self._parts(suite)
         if not dry_run:
-            if place.options.dry_run:
-                suite.write(place.records)
+            if workspace.options.dry_run:
+                suite.write(workspace.records)
             else:
-                suite = suite.keep(place.records)
-            place.begin(suite, warnings=warnings)
-            place.publish(suite)
-        stored = place.all_stored(suite)
+                suite = suite.keep(workspace.records)
+            workspace.begin(suite, warnings=warnings)
+            workspace.publish(suite)
+        stored = workspace.all_stored(suite)
         return PrepareResult(
             items_total=len(suite.jobs),
             input_fingerprint=suite.digest,
@@ -102,15 +102,15 @@ class ScriptsEngine:
         )
 
     def _found(self) -> FrozenSuite:
-        place = self._place
+        workspace = self._workspace
         try:
             named = {f"podOverrides[{number}].ids": ids for number, ids in enumerate(self._overrides)}
-            selection = select(place.tree, place.options, fall_back=False, named=named)
+            selection = select(workspace.tree, workspace.options, fall_back=False, named=named)
         except InvalidSuite as error:
             raise InvalidSuite(f"{FIELD}: {error}") from error
         if selection.nothing_discovered:
             raise NothingDiscovered(
-                f"{FIELD}: no script was found or named in {place.tree}: mend source, roots, includePatterns or "
+                f"{FIELD}: no script was found or named in {workspace.tree}: mend source, roots, includePatterns or "
                 "excludeRegex, give jobs, or useDefaultJobs for the seven of the original"
             )
         if len(selection.jobs) > MAX_SHARDS:
@@ -118,11 +118,11 @@ class ScriptsEngine:
                 f"{FIELD}: {len(selection.jobs):,} scripts, and a run has at most {MAX_SHARDS:,}: choose with only, "
                 "exclude or discoveryLimit"
             )
-        return freeze(place.tree, selection, options=place.options, run_uid=place.uid)
+        return freeze(workspace.tree, selection, options=workspace.options, run_uid=workspace.uid)
 
     def _since(self, suite: FrozenSuite) -> list[str]:
         """Return a warning when the tree would make another list now than the one that was frozen, which stays."""
-        way_out = f"to run this tree use another metadata.name or remove records/{self._place.uid}"
+        way_out = f"to run this tree use another metadata.name or remove records/{self._workspace.uid}"
         try:
             changes = suite.changes(self._found())
         except BadConfiguration as error:
@@ -149,7 +149,7 @@ class ScriptsEngine:
             # Nobody cuts what is said on one machine.
             details["warnings"] = list(warnings)
             details["jobs"] = [
-                {"id": job.id, "optional": job.optional, "command": self._place.command(job)} for job in suite.jobs
+                {"id": job.id, "optional": job.optional, "command": self._workspace.command(job)} for job in suite.jobs
             ]
         return details
 
@@ -157,18 +157,18 @@ class ScriptsEngine:
 
     def work(self, *, shard: int) -> ShardResult:
         """Run the script of an index once."""
-        self._place.require_tree()
-        return work.work(self._place, suite=self._frozen(), shard=shard, context=self._context)
+        self._workspace.require_tree()
+        return work.work(self._workspace, suite=self._frozen(), shard=shard, context=self._context)
 
     def _frozen(self) -> FrozenSuite:
         prepared = self._context.document.prepared
-        return self._place.frozen(None if prepared is None else prepared.input_fingerprint)
+        return self._workspace.frozen(None if prepared is None else prepared.input_fingerprint)
 
     # -- finalize
 
     def finalize(self) -> RunResult:
         """Judge what the records say, and write the summary."""
-        return finalize.finalize(self._place, suite=self._frozen(), worked=self._context.document.worked)
+        return finalize.finalize(self._workspace, suite=self._frozen(), worked=self._context.document.worked)
 
 
 def _identity(options: SuiteOptions) -> dict[str, Any]:

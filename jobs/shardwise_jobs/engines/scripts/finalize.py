@@ -21,10 +21,10 @@ from shardwise_api.wire import (
     WorkResult,
 )
 
+from .discovery.frozen_list import FrozenSuite, script_sha256
 from .model.records import FAILURES, FINE, AttemptRecord, JobRecord, Status, counts_of, exit_status_of, record_of
-from .place import Place, StoredRecord
-from .selecting.frozen import FrozenSuite, script_sha256
 from .work import LOST, ended
+from .workspace import StoredRecord, Workspace
 
 MAX_WARNINGS = 10
 MAX_WARNING_CHARACTERS = 160
@@ -34,23 +34,23 @@ _KILLED = 137
 _OOM_KILLED = "OOMKilled"
 
 
-def finalize(place: Place, *, suite: FrozenSuite, worked: WorkResult | None) -> RunResult:
+def finalize(workspace: Workspace, *, suite: FrozenSuite, worked: WorkResult | None) -> RunResult:
     """Write the summary and return what the suite came to. Safe to repeat."""
-    stored = place.all_stored(suite)
-    if place.options.dry_run:
-        records = [_skipped(place, suite, one) for one in stored]
+    stored = workspace.all_stored(suite)
+    if workspace.options.dry_run:
+        records = [_skipped(workspace, suite, one) for one in stored]
     else:
         ends = {end.shard: end for end in worked.ends} if worked else {}
         failed = frozenset(indexes.from_text(worked.failed_shards)) if worked else frozenset[int]()
         records = [_at_its_end(one, end=ends.get(one.index), failed=one.index in failed) for one in stored]
     interrupted = any(record.status is Status.INTERRUPTED for record in records)
     exit_status = exit_status_of(
-        records, options=place.options, interrupted=interrupted, nothing_discovered=suite.nothing_discovered
+        records, options=workspace.options, interrupted=interrupted, nothing_discovered=suite.nothing_discovered
     )
-    warnings = place.warnings(suite, stored)
+    warnings = workspace.warnings(suite, stored)
     if not records:
         warnings.append("nothing was selected, so nothing ran")
-    summary, uri = place.sum_up(records, exit_status=exit_status, warnings=warnings)
+    summary, uri = workspace.sum_up(records, exit_status=exit_status, warnings=warnings)
     counts = counts_of(records)
     suite_result = SuiteResult(
         exit_status=int(exit_status),
@@ -73,9 +73,9 @@ def finalize(place: Place, *, suite: FrozenSuite, worked: WorkResult | None) -> 
     )
 
 
-def _skipped(place: Place, suite: FrozenSuite, stored: StoredRecord) -> JobRecord:
+def _skipped(workspace: Workspace, suite: FrozenSuite, stored: StoredRecord) -> JobRecord:
     job, command = suite.jobs[stored.index], stored.record.command
-    if script_sha256(place.tree, job.script) is None:
+    if script_sha256(workspace.tree, job.script) is None:
         return record_of(job, command=command, status=Status.FAILED, error=f"Script not found: {job.script}")
     return record_of(job, command=command, status=Status.SKIPPED)
 

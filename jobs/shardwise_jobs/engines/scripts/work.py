@@ -16,12 +16,12 @@ from shardwise.engine.worker import Context
 from shardwise_api.scripts import KILL_SECONDS, RECORD_SECONDS
 from shardwise_api.wire import Environment, ExitCode, ItemCounts, ShardResult
 
-from .model.complaints import InvalidSuite
+from .discovery.frozen_list import FrozenJob, FrozenSuite, script_sha256
 from .model.records import AttemptRecord, JobRecord, Status, record_of
-from .place import Place, StoredRecord
+from .model.validation_errors import InvalidSuite
 from .running.attempt import Limits, run_attempt
 from .running.logs import ScriptLog, echo
-from .selecting.frozen import FrozenJob, FrozenSuite, script_sha256
+from .workspace import StoredRecord, Workspace
 
 _MEANT_FOR_THE_JOB = frozenset({int(ExitCode.NO_SCRIPT), int(ExitCode.TEMPORARY), int(ExitCode.TERMINATED)})
 """What these say of a worker a script must not: such an end would use up all retries at once, or none, for ever."""
@@ -66,7 +66,7 @@ class _Index:
         return StoredRecord(index=self.number, record=record, warnings=self.warnings)
 
 
-def work(place: Place, *, suite: FrozenSuite, shard: int, context: Context) -> ShardResult:
+def work(workspace: Workspace, *, suite: FrozenSuite, shard: int, context: Context) -> ShardResult:
     """Run the script of an index once, unless it has succeeded before.
 
     Raises:
@@ -75,19 +75,19 @@ def work(place: Place, *, suite: FrozenSuite, shard: int, context: Context) -> S
         Interrupted: the run was, and the script with it.
     """
     started = time.monotonic()
-    context.stop.allow(place.options.grace_seconds + KILL_SECONDS + RECORD_SECONDS / 2)
-    known = place.stored(shard)
+    context.stop.allow(workspace.options.grace_seconds + KILL_SECONDS + RECORD_SECONDS / 2)
+    known = workspace.stored(shard)
     if known is not None and known.record.status is Status.SUCCESS:
         return _result(shard, started)
     if context.stop.is_set:
-        place.publish(suite, stop=context.stop)
+        workspace.publish(suite, stop=context.stop)
     context.stop.check()
     context.progress.send(ItemCounts(), total=1, message=suite.job(shard).id)
-    index = _index(place, suite=suite, number=shard, known=known)
-    problem = _problem(place, index.job)
-    record = _attempt(place, index, context=context) if problem is None else _refused(index, problem)
-    place.store(index.stored(record))
-    place.publish(suite, stop=context.stop)
+    index = _index(workspace, suite=suite, number=shard, known=known)
+    problem = _problem(workspace, index.job)
+    record = _attempt(workspace, index, context=context) if problem is None else _refused(index, problem)
+    workspace.store(index.stored(record))
+    workspace.publish(suite, stop=context.stop)
     good = record.status is Status.SUCCESS
     counts = ItemCounts(done=1) if good else ItemCounts(failed=1)
     if record.status is Status.INTERRUPTED:
@@ -104,14 +104,14 @@ def _result(shard: int, started: float) -> ShardResult:
     return ShardResult(shard=shard, items=ItemCounts(done=1), seconds=round(time.monotonic() - started, 3))
 
 
-def _index(place: Place, *, suite: FrozenSuite, number: int, known: StoredRecord | None) -> _Index:
+def _index(workspace: Workspace, *, suite: FrozenSuite, number: int, known: StoredRecord | None) -> _Index:
     job = suite.job(number)
     warnings = () if known is None else known.warnings
-    changed = _changed(place, job)
+    changed = _changed(workspace, job)
     return _Index(
         number=number,
         job=job,
-        command=place.command(job),
+        command=workspace.command(job),
         attempts=() if known is None else ended(known.record.attempts_detail),
         warnings=warnings if changed is None or changed in warnings else (*warnings, changed),
         log_path=None if known is None else known.record.log_path,
@@ -134,10 +134,10 @@ def ended(attempts: tuple[AttemptRecord, ...]) -> tuple[AttemptRecord, ...]:
     )
 
 
-def _changed(place: Place, job: FrozenJob) -> str | None:
+def _changed(workspace: Workspace, job: FrozenJob) -> str | None:
     """Return a warning when a script is not what it was when the list was frozen."""
     try:
-        now = script_sha256(place.tree, job.script)
+        now = script_sha256(workspace.tree, job.script)
     except InvalidSuite:
         return None
     if now is None or now == job.script_sha256:
@@ -158,17 +158,17 @@ def _refused(index: _Index, problem: str) -> JobRecord:
     return record.model_copy(update={"exit_code": None, "reason": None})
 
 
-def _attempt(place: Place, index: _Index, *, context: Context) -> JobRecord:
+def _attempt(workspace: Workspace, index: _Index, *, context: Context) -> JobRecord:
     try:
         if index.job.use_output_dir:
-            (place.outputs / index.job.output).mkdir(parents=True, exist_ok=True)
-        with _log(place, index) as log:
-            attempt = _run(place, index, log=log, context=context)
+            (workspace.outputs / index.job.output).mkdir(parents=True, exist_ok=True)
+        with _log(workspace, index) as log:
+            attempt = _run(workspace, index, log=log, context=context)
             return record_of(
                 index.job,
                 command=index.command,
                 attempts=(*index.attempts, attempt),
-                log_path=_relative(place, log.path),
+                log_path=_relative(workspace, log.path),
                 log_sha256=log.digest,
             )
     except OSError as error:
@@ -183,14 +183,14 @@ def _attempt(place: Place, index: _Index, *, context: Context) -> JobRecord:
         )
 
 
-def _run(place: Place, index: _Index, *, log: ScriptLog, context: Context) -> AttemptRecord:
+def _run(workspace: Workspace, index: _Index, *, log: ScriptLog, context: Context) -> AttemptRecord:
     log.begin(index.command)
     number, pod, node = len(index.attempts) + 1, os.environ.get("POD_NAME"), os.environ.get(Environment.NODE)
     begun = AttemptRecord(number=number, status=Status.RUNNING, pod=pod, node=node)
     record = record_of(
-        index.job, command=index.command, attempts=(*index.attempts, begun), log_path=_relative(place, log.path)
+        index.job, command=index.command, attempts=(*index.attempts, begun), log_path=_relative(workspace, log.path)
     )
-    place.store(index.stored(record))
+    workspace.store(index.stored(record))
     lines = echo()
 
     def output(chunk: bytes) -> None:
@@ -200,12 +200,12 @@ def _run(place: Place, index: _Index, *, log: ScriptLog, context: Context) -> At
     attempt = run_attempt(
         index.command,
         number=number,
-        cwd=place.tree,
+        cwd=workspace.tree,
         env=_environment(),
         output=output,
         limits=Limits(
-            timeout_seconds=place.options.timeout_seconds,
-            grace_seconds=place.options.grace_seconds,
+            timeout_seconds=workspace.options.timeout_seconds,
+            grace_seconds=workspace.options.grace_seconds,
             kill_seconds=KILL_SECONDS,
         ),
         stop=context.stop,
@@ -216,9 +216,9 @@ def _run(place: Place, index: _Index, *, log: ScriptLog, context: Context) -> At
     return attempt
 
 
-def _problem(place: Place, job: FrozenJob) -> str | None:
+def _problem(workspace: Workspace, job: FrozenJob) -> str | None:
     try:
-        return f"Script not found: {job.script}" if script_sha256(place.tree, job.script) is None else None
+        return f"Script not found: {job.script}" if script_sha256(workspace.tree, job.script) is None else None
     except InvalidSuite as error:
         return str(error)
 
@@ -230,11 +230,11 @@ def _environment() -> dict[str, str]:
     return {"PYTHONUNBUFFERED": "1", **{name: value for name, value in os.environ.items() if name not in ours}}
 
 
-def _relative(place: Place, path: Path) -> str:
-    return str(path.relative_to(place.output))
+def _relative(workspace: Workspace, path: Path) -> str:
+    return str(path.relative_to(workspace.output))
 
 
-def _log(place: Place, index: _Index) -> ScriptLog:
-    if index.log_path is None or not (place.output / index.log_path).exists():
-        return ScriptLog.new(place.logs, id=index.job.id)
-    return ScriptLog.continued(place.output / index.log_path)
+def _log(workspace: Workspace, index: _Index) -> ScriptLog:
+    if index.log_path is None or not (workspace.output / index.log_path).exists():
+        return ScriptLog.new(workspace.logs, id=index.job.id)
+    return ScriptLog.continued(workspace.output / index.log_path)

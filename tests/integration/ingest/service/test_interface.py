@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shardwise_jobs.engines.ingest.identifiers import cpe_id
-from shardwise_jobs.engines.ingest.rows_of import batch_uuid
+from shardwise_jobs.engines.ingest.row_builder import batch_uuid
 from shardwise_jobs.engines.ingest.stores import Row
 from tests.support.ingest_service import IngestService, Json, rows_of, texts_of
 

@@ -47,7 +47,7 @@ class EmbeddingFailed(WorkError):
     reason = "EmbeddingFailed"
 
 
-class OneByOne:
+class PerTextEmbedder:
     """Runs a model's `one` for each of several texts, some at once, each alone in its call."""
 
     def __init__(self, one: Callable[[str], NDArray[np.floating]], *, dimension: int, threads: int) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shardwise.engine.errors import BadConfiguration, panics_are_errors
 
-from .base import EmbeddingFailed, OneByOne, Vectors, unit
+from .base import EmbeddingFailed, PerTextEmbedder, Vectors, unit
 from .onnx_model import GRAPH_FILE, TOKENIZER_FILE, check_graph, ensure, read_card
 from .processors import processors
 
@@ -48,7 +48,7 @@ class OnnxEmbedder:
             raise BadConfiguration(f"embedding model {folder}: {error}") from error
         self._tokenizer.enable_truncation(max_length=card.max_tokens)
         self._tokenizer.no_padding()
-        self._each = OneByOne(self._one, dimension=card.dimension, threads=threads or processors())
+        self._each = PerTextEmbedder(self._one, dimension=card.dimension, threads=threads or processors())
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shardwise.engine.errors import BadConfiguration, Unavailable
 from shardwise.engine.http_client import adapt_to_hub
 
-from .base import EmbeddingFailed, OneByOne, Vectors
+from .base import EmbeddingFailed, PerTextEmbedder, Vectors
 from .processors import processors
 
 _PREFIX = "sentence-transformers:"
@@ -53,7 +53,7 @@ class SentenceTransformersEmbedder:
         self.name = f"{_PREFIX}{called}@{_weights_digest(self._model, byte=torch.uint8)}"
         self.dimension = int(_either(self._model, "get_embedding_dimension", "get_sentence_embedding_dimension")())
         self._tokenize = _either(self._model, "preprocess", "tokenize")
-        self._each = OneByOne(self._one, dimension=self.dimension, threads=threads or processors())
+        self._each = PerTextEmbedder(self._one, dimension=self.dimension, threads=threads or processors())
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`."""

@@ -14,7 +14,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 
 from shardwise.engine.errors import WorkError
-from shardwise_jobs.serving.wire import JsonRoute, answer, install_refusals
+from shardwise_jobs.http_server.wire import JsonRoute, answer, install_refusals
 
 from .models import Answer, Health, Info, Problem, Request, Stats
 from .service import IngestService

@@ -13,7 +13,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from shardwise.engine.errors import WorkError
-from shardwise_jobs.serving.probe import PROBE_SECONDS, Probe
+from shardwise_jobs.http_server.probe import PROBE_SECONDS, Probe
 
 from .. import identifiers
 from ..stores import BlockRecord, Row, RowStore, StoreUnavailable, VectorModel, open_store

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from shardwise.engine.errors import WorkError
 from shardwise_api.ingest import TmdBackendKind
-from shardwise_jobs.serving.probe import PROBE_SECONDS
+from shardwise_jobs.http_server.probe import PROBE_SECONDS
 
 from ..embed.base import Embedder
 from ..tmd.base import FailureCause, TmdAnswer, TmdBackend, TmdFailure

@@ -7,9 +7,9 @@ import os
 
 from shardwise.engine.pod import provide_home
 from shardwise_api.ingest import Embedding, EmbeddingBackendKind, TmdBackendKind
-from shardwise_jobs.serving import run
+from shardwise_jobs.http_server import run
 
-from .. import parts
+from .. import factories
 from ..stores import VectorModel
 from .app import MAX_BODY_BYTES, MAX_VALUES, create_app
 from .gateway import StoreGateway
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def serve(*, host: str, port: int, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; see `shardwise_jobs.serving.run.serve`.
+    """Serve until SIGTERM or SIGINT; see `shardwise_jobs.http_server.run.serve`.
 
     Raises:
         WorkError: a setting, the model, the store or the address can't be used.
@@ -40,7 +40,7 @@ def open_service(settings: Settings) -> IngestService:
     """Return a service as the settings say. Raises as `serve`."""
     uri = settings.store_uri
     llm = Llm(settings) if settings.backend is TmdBackendKind.OLLAMA else None
-    embedder = parts.open_embedder(_embedding(settings.embedding_model))
+    embedder = factories.open_embedder(_embedding(settings.embedding_model))
     backend = backend_without_llm(settings.backend, embedder=embedder) if llm is None else llm.backend
     store = StoreGateway(uri, model=VectorModel(name=embedder.name, dimension=embedder.dimension))
     log.info("rows go to the %s, vectors are of %s", store.where, embedder.name)

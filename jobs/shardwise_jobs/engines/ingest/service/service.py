@@ -19,10 +19,10 @@ from shardwise_api.ingest import Dedup, SourceFiles
 from ..chunk import BadChunk, Chunk, IngestRequest, flaw
 from ..codes import DENSE_WIDTH
 from ..embed.base import Embedder, Vectors
-from ..phases import Phase, PhaseClock, WithWriting
-from ..rows_of import batch_uuid, row_of
+from ..phase_timer import Phase, PhaseTimer, WithWriting
+from ..row_builder import batch_uuid, row_of
 from ..source import ChunkFiles, Entry
-from ..stages import Failed, Made, Stages
+from ..stages import Failed, Processed, Stages
 from ..stores import Row
 from ..tmd.base import TmdBackend
 from .gateway import RUN, StoreGateway
@@ -46,7 +46,7 @@ _NO_TIMINGS = dict.fromkeys(
 log = logging.getLogger(__name__)
 
 
-class Sent(ChunkFiles):
+class RequestChunks(ChunkFiles):
     """The chunks of a request, as items: numbered, named and linked by the rules of an input's files."""
 
     def __init__(self, request: IngestRequest) -> None:
@@ -94,21 +94,21 @@ class IngestService:
         """
         began = time.perf_counter()
         batch = request.batch_id or str(uuid4())
-        entries = list(Sent(request).entries(range(len(request.chunks))))
+        entries = list(RequestChunks(request).entries(range(len(request.chunks))))
         # The store is asked before anybody else: while it is down, no LLM works for nothing.
         rows = await self._store.known([entry.cpe_id for entry in entries if entry.cpe_id is not None])
         looked = time.perf_counter()
         fresh = [
             entry for entry in entries if entry.chunk is not None and not entry.duplicate and entry.cpe_id not in rows
         ]
-        clock = PhaseClock()
-        made = await self._made(fresh, clock)
+        clock = PhaseTimer()
+        made = await self._process(fresh, clock)
         fusing = time.perf_counter()
         lost = {entry.cpe_id: each.reason for entry, each in zip(fresh, made, strict=True) if isinstance(each, Failed)}
         new = [
             self._row(entry, each, dataset=request.dataset_source, batch=batch)
             for entry, each in zip(fresh, made, strict=True)
-            if isinstance(each, Made)
+            if isinstance(each, Processed)
         ]
         reasons = [entry.failure or lost.get(entry.cpe_id) for entry in entries]
         failures = [(item, reason[:_MAX_REASON]) for item, reason in enumerate(reasons) if reason is not None]
@@ -142,15 +142,15 @@ class IngestService:
             processing_time_ms=spent,
         )
 
-    async def _made(self, entries: Sequence[Entry], clock: PhaseClock) -> list[Made | Failed]:
+    async def _process(self, entries: Sequence[Entry], clock: PhaseTimer) -> list[Processed | Failed]:
         # Of its own for each request, for their times are its own.
         stages = Stages(embedder=self._embedder, backend=self._backend, clock=clock)
         try:
-            return await stages.made_of([entry.chunk for entry in entries if entry.chunk is not None])
+            return await stages.process([entry.chunk for entry in entries if entry.chunk is not None])
         finally:
             await stages.close()
 
-    def _row(self, entry: Entry, made: Made, *, dataset: str, batch: str) -> Row:
+    def _row(self, entry: Entry, made: Processed, *, dataset: str, batch: str) -> Row:
         row = row_of(
             entry,
             answer=made.answer,

@@ -18,9 +18,9 @@ from shardwise.engine.errors import BadConfiguration, Unavailable
 from shardwise_api.terminal import sanitize
 from shardwise_jobs.engines.ingest.codes import Codes
 
-from .answers import UnusableAnswer, parse_answer
 from .base import FailureCause, TmdAnswer, TmdFailure
 from .ollama_wire import OllamaWire, Refused, Unreachable
+from .parser import UnusableAnswer, parse_answer
 from .prompt import VERSION, prompt_for
 
 _MOST_QUESTIONS_ABOUT_THINKING = 3

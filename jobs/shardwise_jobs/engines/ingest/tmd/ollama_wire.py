@@ -19,7 +19,7 @@ from shardwise_api.terminal import excerpt
 from shardwise_api.uris import redacted
 from shardwise_jobs.http_answers import ACCEPTED, Body, UnusableBody
 
-from .answers import UnusableAnswer
+from .parser import UnusableAnswer
 from .prompt import ANSWER_TOKENS, SCHEMA
 
 KEEP_ALIVE = "10m"

@@ -16,10 +16,10 @@ from fastapi import APIRouter, Body, FastAPI, HTTPException, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp
 
-from shardwise_jobs.serving.wire import JsonRoute, answer
+from shardwise_jobs.http_server.wire import JsonRoute, answer
 
 from . import errors, health
-from .models import ExtendedSequence, Genes, Lessons, NewSession, Observed, PlainSequence, SessionConfig, Ttl
+from .models import ExtendedSequence, Genes, NewSession, Observed, PlainSequence, SequenceBatch, SessionConfig, Ttl
 from .service import VERSION, SessionService
 from .sessions import SessionNotFound
 from .wire import Headers
@@ -108,7 +108,7 @@ def _session_routes(service: SessionService) -> APIRouter:
     if service.settings.extensions:
 
         @router.post("/{session_id}/learn-sequences")
-        def learn_sequences(session_id: str, body: Lessons) -> Response:
+        def learn_sequences(session_id: str, body: SequenceBatch) -> Response:
             return answer(service.learn_sequences(session_id, body))
 
     @router.post("/{session_id}/learn")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from shardwise.engine.errors import WorkError
-from shardwise_jobs.serving.wire import install_refusals
+from shardwise_jobs.http_server.wire import install_refusals
 
 from .predictions import TooCostly
 from .service import EmptyStm

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from shardwise.engine.errors import WorkError
-from shardwise_jobs.serving.probe import Probe
+from shardwise_jobs.http_server.probe import Probe
 
 from ..stores.base import PatternStore, StoreUnavailable
 from ..stores.open import open_store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from shardwise.engine.errors import WorkError
-from shardwise_jobs.serving.probe import PROBE_SECONDS
+from shardwise_jobs.http_server.probe import PROBE_SECONDS
 
 from .service import Answer, SessionService
 

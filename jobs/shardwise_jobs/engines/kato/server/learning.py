@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..names import pattern_hash, sorted_event, wire_name
-from ..stores.base import Events, Learned
+from ..stores.base import Events, PatternCount
 from .models import Observed, SessionConfig
 
 MAX_STM_EVENTS = 1000
@@ -17,7 +17,7 @@ MAX_STM_EVENTS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
+class PendingMetadata:
     """Emotives and metadata observed since the last learn: they belong to the next pattern of the same session."""
 
     emotives: Mapping[str, tuple[float, int]] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Gathered:
     metadata: Mapping[str, Mapping[str, None]] = field(default_factory=dict)
     """Per key, the distinct values as strings, in order of arrival."""
 
-    def joined(self, observation: Observed) -> Gathered:
+    def joined(self, observation: Observed) -> PendingMetadata:
         """Return what is gathered once `observation` is in."""
         emotives = dict(self.emotives)
         for name, value in observation.get("emotives", {}).items():
@@ -35,14 +35,14 @@ class Gathered:
         for key, known in observation.get("metadata", {}).items():
             values = known if isinstance(known, list) else [known]
             metadata.setdefault(key, {}).update(dict.fromkeys(map(str, values)))
-        return Gathered(emotives=emotives, metadata=metadata)
+        return PendingMetadata(emotives=emotives, metadata=metadata)
 
     def mean_emotives(self) -> dict[str, float]:
         """Return one value per emotive: the mean over the observations that had it."""
         return {name: total / count for name, (total, count) in self.emotives.items()}
 
 
-NOTHING_GATHERED = Gathered()
+NOTHING_PENDING = PendingMetadata()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Memory:
     """What a session remembers between calls. Never changed in place: readers need no lock."""
 
     stm: Events = field(default_factory=list)
-    gathered: Gathered = NOTHING_GATHERED
+    gathered: PendingMetadata = NOTHING_PENDING
     time: int = 0
     """Observations of this session so far."""
 
@@ -62,7 +62,7 @@ class _Lesson:
     emotives: list[dict[str, float]] = field(default_factory=list)
     metadata: dict[str, dict[str, None]] = field(default_factory=dict)
 
-    def gather(self, gathered: Gathered) -> None:
+    def gather(self, gathered: PendingMetadata) -> None:
         """Add what was gathered for one learn."""
         if gathered.emotives:
             self.emotives.append(gathered.mean_emotives())
@@ -112,9 +112,9 @@ class Call:
 
     def learn_sequence(self, symbols: list[str]) -> str:
         """Learn a pattern of one-symbol events and leave the STM as it is; returns its wire name, or ""."""
-        return self._learn([[symbol] for symbol in symbols], NOTHING_GATHERED)
+        return self._learn([[symbol] for symbol in symbols], NOTHING_PENDING)
 
-    def _learn(self, events: Events, gathered: Gathered) -> str:
+    def _learn(self, events: Events, gathered: PendingMetadata) -> str:
         if sum(map(len, events)) < 2:
             return ""
         bare = pattern_hash(events)
@@ -122,7 +122,7 @@ class Call:
         if lesson is None:
             lesson = self._lessons[bare] = _Lesson(events=events)
         lesson.count += 1
-        if gathered is not NOTHING_GATHERED:
+        if gathered is not NOTHING_PENDING:
             lesson.gather(gathered)
         if self.cue is not None:
             self.learned_after_cue[bare] = self.learned_after_cue.get(bare, 0) + 1
@@ -131,16 +131,16 @@ class Call:
     def clear(self) -> None:
         """Clear the STM, and what was gathered for it."""
         self.stm = []
-        self._gathered = NOTHING_GATHERED
+        self._gathered = NOTHING_PENDING
 
     def memory(self) -> Memory:
         """Return what the session is to remember."""
         return Memory(stm=self.stm[-MAX_STM_EVENTS:], gathered=self._gathered, time=self.time)
 
-    def batch(self) -> list[Learned]:
+    def batch(self) -> list[PatternCount]:
         """Return everything learned, each name once."""
         return [
-            Learned(
+            PatternCount(
                 name=name,
                 events=lesson.events,
                 count=lesson.count,

@@ -127,7 +127,7 @@ class ExtendedSequence(SequenceFlags):
     compact: bool = False
 
 
-class Lessons(BaseModel):
+class SequenceBatch(BaseModel):
     """Body of `POST /sessions/{id}/learn-sequences`: patterns of one-symbol events, each to be learned whole."""
 
     sequences: list[list[str]]

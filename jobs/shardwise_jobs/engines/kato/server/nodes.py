@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from shardwise.engine.errors import WorkError
 
 from ..names import bare_name, processor_id
-from ..stores.base import Events, Guard, Learned, Pattern
+from ..stores.base import Events, Guard, Pattern, PatternCount
 from .gateway import StoreGateway
 from .models import DEFAULTS, SessionConfig
 from .predictions import NO_PREDICTIONS, PREDICTION_SECONDS, Predictions, TooCostly, flattened, predict
-from .recall import Recall
+from .recall import PatternIndex
 
 _MAX_IDLE_NODES = 10_000
 _MOST_READ_AGAIN = 256
@@ -59,7 +59,7 @@ class Node:
         self._gateway = gateway
         self._turns = turns
         self._lock = threading.Lock()
-        self._recall: Recall | None = None
+        self._recall: PatternIndex | None = None
 
     def config(self, session: SessionConfig) -> SessionConfig:
         """Return what is in force for a session: its own keys, else the node's genes, else the defaults."""
@@ -70,7 +70,7 @@ class Node:
         with self._lock:
             self.genes = self.genes.updated(change)
 
-    def learn(self, *, batch: Sequence[Learned], guard: Guard | None, persistence: int) -> bool:
+    def learn(self, *, batch: Sequence[PatternCount], guard: Guard | None, persistence: int) -> bool:
         """Hand a batch to the store in one piece; False when its guard says that it is there already."""
         if self._recall is None:
             return self._write(batch=batch, guard=guard, persistence=persistence)
@@ -83,7 +83,7 @@ class Node:
                     self._follow(self._recall, batch=batch)
             return applied
 
-    def _write(self, *, batch: Sequence[Learned], guard: Guard | None, persistence: int) -> bool:
+    def _write(self, *, batch: Sequence[PatternCount], guard: Guard | None, persistence: int) -> bool:
         return self._gateway.call(
             lambda store: store.learn(node_id=self.id, batch=batch, guard=guard, persistence=persistence)
         )
@@ -91,7 +91,7 @@ class Node:
     def _version(self) -> int:
         return self._gateway.call(lambda store: store.version(node_id=self.id))
 
-    def _follow(self, recall: Recall, *, batch: Sequence[Learned]) -> None:
+    def _follow(self, recall: PatternIndex, *, batch: Sequence[PatternCount]) -> None:
         if len(batch) > _MOST_READ_AGAIN:
             return
         for learned in batch:
@@ -116,7 +116,7 @@ class Node:
             version = self._version()
             if self._recall is None or self._recall.version != version:
                 self._recall = self._gateway.call(
-                    lambda store: Recall(version=version, patterns=store.patterns(node_id=self.id))
+                    lambda store: PatternIndex(version=version, patterns=store.patterns(node_id=self.id))
                 )
             snapshot = self._recall.snapshot(flattened(stm), threshold=threshold)
         # Without the lock: a long prediction keeps nobody else of the node waiting.

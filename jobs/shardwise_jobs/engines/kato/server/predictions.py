@@ -29,7 +29,7 @@ from difflib import Match, SequenceMatcher
 from typing import Any
 
 from ..stores.base import Events
-from .recall import Known, Snapshot
+from .recall import IndexedPattern, Snapshot
 
 PREDICTION_SECONDS = 10
 _UNITS_BETWEEN_LOOKS = 20_000
@@ -115,7 +115,7 @@ class _Matcher(SequenceMatcher[str]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Matched:
-    known: Known
+    known: IndexedPattern
     frequency: int
     blocks: Sequence[Match]
     similarity: float

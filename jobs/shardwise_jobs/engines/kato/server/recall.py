@@ -13,7 +13,7 @@ from ..stores.base import Events, Pattern
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class IndexedPattern:
     """A pattern as predictions need it."""
 
     name: str
@@ -28,18 +28,18 @@ class Known:
 class Snapshot:
     """What one prediction needs of a node: made from it, the node may learn on."""
 
-    candidates: Sequence[Known]
+    candidates: Sequence[IndexedPattern]
     members: Mapping[str, int]
     memberships: int
     learns: int
 
 
-class Recall:
+class PatternIndex:
     """The patterns of a node at one version of the store. Who changes or reads it holds the node's lock."""
 
     def __init__(self, *, version: int, patterns: Iterable[Pattern]) -> None:
         self.version = version
-        self.patterns: dict[str, Known] = {}
+        self.patterns: dict[str, IndexedPattern] = {}
         self.learns = 0
         """Learns of the node: the patterns' frequencies summed."""
         self.memberships = 0
@@ -52,7 +52,7 @@ class Recall:
 
     def put(self, pattern: Pattern) -> None:
         """Add a pattern, or replace what is known of it."""
-        known = Known(
+        known = IndexedPattern(
             name=pattern.name,
             events=pattern.events,
             flat=tuple(symbol for event in pattern.events for symbol in event),
@@ -78,7 +78,7 @@ class Recall:
             learns=self.learns,
         )
 
-    def _candidates(self, symbols: Sequence[str], *, threshold: float) -> Iterator[Known]:
+    def _candidates(self, symbols: Sequence[str], *, threshold: float) -> Iterator[IndexedPattern]:
         """Yield the patterns that share symbols enough to be able to reach a similarity of `threshold`."""
         shared: dict[str, int] = {}
         for symbol, wanted in Counter(symbols).items():

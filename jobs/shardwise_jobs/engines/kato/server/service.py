@@ -19,11 +19,11 @@ from .gateway import StoreGateway
 from .learning import MAX_STM_EVENTS, Call, Memory
 from .models import (
     ExtendedSequence,
-    Lessons,
     Observation,
     Observed,
     PlainObservation,
     PlainSequence,
+    SequenceBatch,
     SequenceFlags,
     SequenceGuard,
     SessionConfig,
@@ -122,14 +122,14 @@ class SessionService:
         }
         return answer if guard is None else answer | {"applied": applied}
 
-    def learn_sequences(self, session_id: str, lessons: Lessons) -> Answer:
+    def learn_sequences(self, session_id: str, batch: SequenceBatch) -> Answer:
         """Learn many sequences of one-symbol events in one call; the STM and the predictions stay as they are."""
-        guard = _guard(lessons.guard)
+        guard = _guard(batch.guard)
         with self.sessions.use(session_id) as session:
             node = self.nodes.get(session.node_id)
             config = node.config(session.config)
             call = Call(memory=session.memory, config=config)
-            names = [call.learn_sequence(symbols) for symbols in lessons.sequences]
+            names = [call.learn_sequence(symbols) for symbols in batch.sequences]
             applied = self._finish(session=session, node=node, config=config, call=call, guard=guard)
         answer: Answer = {"status": "learned", "session_id": session_id, "pattern_names": names}
         return answer if guard is None else answer | {"applied": applied}

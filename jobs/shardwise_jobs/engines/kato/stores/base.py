@@ -17,7 +17,7 @@ Events = list[list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class PatternCount:
     """One distinct pattern of a batch and how many times the batch learned it."""
 
     name: str
@@ -111,14 +111,14 @@ class PatternStore(Protocol):
     """
 
     def learn(
-        self, *, node_id: str, batch: Sequence[Learned], guard: Guard | None = None, persistence: int = 5
+        self, *, node_id: str, batch: Sequence[PatternCount], guard: Guard | None = None, persistence: int = 5
     ) -> bool:
         """Add a batch to one node: patterns, symbols and totals, each distinct name once in the batch.
 
         With a guard, a position that the shard has already reached on this node is not applied again: False then.
         """
 
-    def commit_block(self, *, batches: Mapping[str, Sequence[Learned]], record: BlockRecord) -> bool:
+    def commit_block(self, *, batches: Mapping[str, Sequence[PatternCount]], record: BlockRecord) -> bool:
         """Apply one block to all its nodes and write its ledger row last; False when the row was there already."""
 
     def pattern(self, *, node_id: str, name: str) -> Pattern | None:

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from .base import BlockRecord, KnowledgeBaseConfig, Learned, StoreError, Totals
+from .base import BlockRecord, KnowledgeBaseConfig, PatternCount, StoreError, Totals
 
 SymbolCounts = dict[str, tuple[int, int]]
 
 
-def symbol_counts(batch: Sequence[Learned]) -> SymbolCounts:
+def symbol_counts(batch: Sequence[PatternCount]) -> SymbolCounts:
     """Return symbol -> (occurrences, learns whose pattern holds it), as learning the batch one by one would count."""
     # Hot: most patterns are learned once and hold each symbol once, and those are counted in one go.
     once: list[str] = []
@@ -33,7 +33,7 @@ def symbol_counts(batch: Sequence[Learned]) -> SymbolCounts:
     return {symbol: (times, times - repeats.get(symbol, 0)) for symbol, times in occurrences.items()}
 
 
-def totals_of(*, batch: Sequence[Learned], symbols: Mapping[str, tuple[int, int]]) -> Totals:
+def totals_of(*, batch: Sequence[PatternCount], symbols: Mapping[str, tuple[int, int]]) -> Totals:
     """Return what a batch adds to the node's totals."""
     return Totals(
         total_pattern_frequencies=sum(pattern.count for pattern in batch),

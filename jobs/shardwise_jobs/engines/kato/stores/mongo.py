@@ -38,8 +38,8 @@ from .base import (
     BlockRecord,
     Guard,
     KnowledgeBaseConfig,
-    Learned,
     Pattern,
+    PatternCount,
     StoreError,
     StoreUnavailable,
     Symbol,
@@ -169,7 +169,7 @@ class MongoStore:
             raise StoreError(f"mongodb store {self._where}: can't be written as BSON: {error}") from error
 
     def learn(
-        self, *, node_id: str, batch: Sequence[Learned], guard: Guard | None = None, persistence: int = 5
+        self, *, node_id: str, batch: Sequence[PatternCount], guard: Guard | None = None, persistence: int = 5
     ) -> bool:
         """See `PatternStore.learn`; without a guard, a batch cut off by a lost connection may be there in part."""
         counts = symbol_counts(batch)
@@ -189,7 +189,7 @@ class MongoStore:
         reached = {**_TOTALS, shard_marker(guard): {"$gte": guard.position}}
         return node[_METADATA].find_one(reached, {"_id": 1}) is not None
 
-    def commit_block(self, *, batches: Mapping[str, Sequence[Learned]], record: BlockRecord) -> bool:
+    def commit_block(self, *, batches: Mapping[str, Sequence[PatternCount]], record: BlockRecord) -> bool:
         """See `PatternStore.commit_block`; the guard's position is the block."""
         row_id = _row_id(run=record.run, shard=record.shard, block=record.block)
         # On disk when acknowledged, and with it all that was written before: a server that crashes forgets the block

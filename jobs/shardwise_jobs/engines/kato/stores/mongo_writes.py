@@ -17,7 +17,7 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from .base import Guard, Learned, StoreError, Totals
+from .base import Guard, PatternCount, StoreError, Totals
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def metadata_key(field: str) -> str:
     return field.translate(_UNESCAPED)
 
 
-def pattern_changes(batch: Sequence[Learned], *, persistence: int) -> list[Change]:
+def pattern_changes(batch: Sequence[PatternCount], *, persistence: int) -> list[Change]:
     """Return the changes of patterns_kb, each name once."""
     changes = [_pattern_change(pattern, persistence=persistence) for pattern in batch]
     if len({pattern.name for pattern in batch}) != len(batch):
@@ -84,7 +84,7 @@ def pattern_changes(batch: Sequence[Learned], *, persistence: int) -> list[Chang
     return changes
 
 
-def _pattern_change(pattern: Learned, *, persistence: int) -> Change:
+def _pattern_change(pattern: PatternCount, *, persistence: int) -> Change:
     on_insert: Document = {
         "pattern_data": pattern.events,
         "length": sum(map(len, pattern.events)),

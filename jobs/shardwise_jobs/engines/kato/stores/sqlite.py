@@ -22,8 +22,8 @@ from .base import (
     Events,
     Guard,
     KnowledgeBaseConfig,
-    Learned,
     Pattern,
+    PatternCount,
     StoreError,
     StoreUnavailable,
     Symbol,
@@ -175,7 +175,7 @@ class SqliteStore:
         return known
 
     def learn(
-        self, *, node_id: str, batch: Sequence[Learned], guard: Guard | None = None, persistence: int = 5
+        self, *, node_id: str, batch: Sequence[PatternCount], guard: Guard | None = None, persistence: int = 5
     ) -> bool:
         """See `PatternStore.learn`."""
         rows = rows_of(batch)
@@ -192,7 +192,7 @@ class SqliteStore:
             self._apply(db, node=node, rows=rows, persistence=persistence)
         return True
 
-    def commit_block(self, *, batches: Mapping[str, Sequence[Learned]], record: BlockRecord) -> bool:
+    def commit_block(self, *, batches: Mapping[str, Sequence[PatternCount]], record: BlockRecord) -> bool:
         """See `PatternStore.commit_block`; the block and its row are one transaction."""
         prepared = {node_id: rows_of(batch) for node_id, batch in batches.items()}
         with self._transaction() as db:
@@ -226,7 +226,7 @@ class SqliteStore:
             rows.totals,
         )
 
-    def _add_extras(self, db: sqlite3.Connection, *, node: int, pattern: Learned, persistence: int) -> None:
+    def _add_extras(self, db: sqlite3.Connection, *, node: int, pattern: PatternCount, persistence: int) -> None:
         key = (node, bytes.fromhex(pattern.name))
         emotives_text, metadata_text = db.execute(
             "SELECT emotives, metadata FROM patterns WHERE node=? AND name=?", key

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from .base import Events, Learned
+from .base import Events, PatternCount
 from .mapping import symbol_counts, totals_of
 
 dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -33,11 +33,11 @@ class BatchRows:
     symbols: list[tuple[str, int, int]]
     """Name, occurrences, learns whose pattern held it; in order of name, which the index likes."""
     totals: tuple[int, int, int]
-    extras: list[Learned]
+    extras: list[PatternCount]
     """Patterns that came with emotives or metadata."""
 
 
-def rows_of(batch: Sequence[Learned]) -> BatchRows:
+def rows_of(batch: Sequence[PatternCount]) -> BatchRows:
     """Return the rows that a batch adds to its node."""
     counts = symbol_counts(batch)
     totals = totals_of(batch=batch, symbols=counts)

@@ -11,8 +11,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from .complaints import InvalidSuite, complaints
 from .entry import JobEntry
+from .validation_errors import InvalidSuite, validation_errors
 
 DEFAULT_PATTERNS = ("train_*.py",)
 MAX_RETRY_DELAY_SECONDS = 3600.0
@@ -108,7 +108,7 @@ class SuiteOptions(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise InvalidSuite("; ".join(complaints(error, model=cls))) from None
+            raise InvalidSuite("; ".join(validation_errors(error, model=cls))) from None
 
     def workers(self, count: int) -> int:
         """Return how many of `count` jobs run at once."""

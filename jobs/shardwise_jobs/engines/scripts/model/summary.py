@@ -15,9 +15,9 @@ from typing import Any
 
 from shardwise.engine.files import OutputFolder, atomic_write
 
-from .complaints import InvalidSuite
 from .digest import digest_of
 from .records import JobRecord, SuiteExit, counts_of
+from .validation_errors import InvalidSuite
 
 PIPELINE = "AiMedRes Medical AI Training"
 """What the original writes, for readers of its summaries."""

@@ -21,7 +21,7 @@ from typing import Protocol
 from shardwise_api.scripts import KILL_SECONDS
 
 from ..model.records import AttemptRecord, Status
-from . import keeper
+from . import subreaper
 from .oom import OomKills
 
 _POLL_SECONDS = 0.1
@@ -115,7 +115,7 @@ class _Ending:
 
 
 def _ending(told: str, *, cause: Status | None, limits: Limits) -> _Ending:
-    """Say what the keeper's last words mean; `cause` is why the script was stopped, if it was."""
+    """Say what the subreaper's last words mean; `cause` is why the script was stopped, if it was."""
     what, _, detail = told.partition(" ")
     if what == "error":
         return _Ending(status=Status.ERROR, reason="StartFailed", error=f"Can't be started: {detail}")
@@ -123,7 +123,7 @@ def _ending(told: str, *, cause: Status | None, limits: Limits) -> _Ending:
         code = _SIGNALLED + int(detail)
         by_signal = f"Killed by {_name(int(detail))} (exit code {code})"
     else:
-        # Without a word, the keeper itself was killed.
+        # Without a word, the subreaper itself was killed.
         code = int(detail) if what == "exit" else _KILLED
         by_signal = "" if what == "exit" else "Killed together with the process that watches it"
     if cause is Status.TIMEOUT:
@@ -144,7 +144,7 @@ def _name(number: int) -> str:
 
 
 class _Attempt:
-    """A keeper, the pipes to it, and the clock."""
+    """A subreaper, the pipes to it, and the clock."""
 
     def __init__(
         self,
@@ -164,13 +164,13 @@ class _Attempt:
         """When the script ended; what it has left behind may take longer."""
 
     def run(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> str:
-        """Return the keeper's last words: empty when it was killed."""
+        """Return the subreaper's last words: empty when it was killed."""
         deadline = float("inf")
         if self._limits.timeout_seconds is not None:
             deadline = time.monotonic() + self._limits.timeout_seconds
         with _pipe() as (heard, saying), _pipe() as (obeyed, commanding), _pipe() as (reading, writing):
-            files = keeper.AS_HERE if self._limits.open_files is None else str(self._limits.open_files)
-            own = [sys.executable, "-I", "-S", keeper.__file__, str(obeyed.number), str(saying.number), files]
+            files = subreaper.AS_HERE if self._limits.open_files is None else str(self._limits.open_files)
+            own = [sys.executable, "-I", "-S", subreaper.__file__, str(obeyed.number), str(saying.number), files]
             process = subprocess.Popen(
                 [*own, *command],
                 stdin=subprocess.DEVNULL,
@@ -232,10 +232,10 @@ class _Attempt:
         elif self.over is None and self.cause is None and (now >= deadline or now >= self._grace_over):
             self.cause = Status.TIMEOUT if now >= deadline else Status.INTERRUPTED
             self._kill_at = now + self._limits.kill_seconds
-            _ask(commanding, keeper.TERMINATE)
+            _ask(commanding, subreaper.TERMINATE)
         if now >= self._kill_at:
             self._killed = True
-            _ask(commanding, keeper.KILL)
+            _ask(commanding, subreaper.KILL)
 
     def _read(self, reading: int) -> bool:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..model.complaints import InvalidSuite
+from ..model.validation_errors import InvalidSuite
 
 PER_SCRIPT = 12
 """Three pipes, the log, and what it takes to start a process."""

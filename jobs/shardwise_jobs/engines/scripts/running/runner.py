@@ -33,7 +33,7 @@ _LAST_SECONDS = 2.0
 """For killed scripts to be waited for, after a second signal; then the run ends without."""
 
 
-class Audience(Protocol):
+class RunListener(Protocol):
     """Whoever wants to know what goes on; called from many threads."""
 
     def changed(self, record: JobRecord) -> None:
@@ -83,7 +83,7 @@ class Runner:
         suite: Suite,
         *,
         interrupt: Interrupt,
-        audience: Audience,
+        listener: RunListener,
         publish: Callable[[Sequence[JobRecord]], object] = lambda records: None,
     ) -> None:
         """`publish` is called on the caller's thread with all records, in selection order, after jobs have ended.
@@ -93,7 +93,7 @@ class Runner:
         """
         if not suite.options.dry_run:
             require_room(suite.options.workers(len(suite.jobs)))
-        self._suite, self._interrupt, self._audience, self._publish = suite, interrupt, audience, publish
+        self._suite, self._interrupt, self._listener, self._publish = suite, interrupt, listener, publish
         self._records = {job.id: record_of(job, command=suite.command(job)) for job in suite.jobs}
         self._limits = Limits(
             timeout_seconds=suite.options.timeout_seconds,
@@ -194,7 +194,7 @@ class Runner:
         """Try a job until that's enough; the status is None when it is that of the last attempt."""
         suite, retries = self._suite, self._suite.options.retries
         command = suite.command(job)
-        lines = Lines(lambda line: self._audience.line(job.id, line))
+        lines = Lines(lambda line: self._listener.line(job.id, line))
 
         def output(chunk: bytes) -> None:
             script_log.write(chunk)
@@ -235,7 +235,7 @@ class Runner:
 
     def _tell(self, record: JobRecord) -> None:
         self._records[record.id] = record
-        self._audience.changed(record)
+        self._listener.changed(record)
 
 
 def _problem_of(script: Path) -> str | None:

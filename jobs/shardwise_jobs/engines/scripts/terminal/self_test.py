@@ -24,13 +24,13 @@ from rich.table import Table
 
 from shardwise_api.safe_streams import after_showing, results
 
+from ..discovery.selection import select
 from ..model.options import SuiteOptions
 from ..model.records import JobRecord, Status, SuiteExit, exit_status_of
 from ..model.summary import summary_of, write_summary
 from ..running.interrupt import Interrupt
 from ..running.logs import log
 from ..running.runner import Runner, Suite
-from ..selecting.selection import select
 from .tables import wide_console
 
 _WORKERS = 3
@@ -192,7 +192,7 @@ def _run(tree: Path, scripts: dict[str, str], *, interrupt: Interrupt | None = N
     suite = Suite(tree=tree, jobs=select(tree, options).jobs, options=options, interpreter=sys.executable)
     started = datetime.now(UTC)
     own = interrupt or Interrupt()
-    records = Runner(suite, interrupt=own, audience=_Silent(interrupt)).run()
+    records = Runner(suite, interrupt=own, listener=_Silent(interrupt)).run()
     summary = summary_of(
         records,
         run_uid=str(uuid.uuid4()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shardwise_jobs.engines.ingest.phases import Phase, PhaseClock, WithWriting
+from shardwise_jobs.engines.ingest.phase_timer import Phase, PhaseTimer, WithWriting
 
 
 class Hands:
@@ -17,7 +17,7 @@ class Hands:
 
 def test_calls_at_once_count_once_and_pauses_do_not_count() -> None:
     now = Hands()
-    clock = PhaseClock(now)
+    clock = PhaseTimer(now)
     with clock.running(Phase.TMD):
         now.seconds += 1
         with clock.running(Phase.TMD), clock.running(Phase.EMBED):
@@ -31,7 +31,7 @@ def test_calls_at_once_count_once_and_pauses_do_not_count() -> None:
 
 def test_a_lap_has_what_is_still_under_way_and_the_next_one_has_the_rest() -> None:
     now = Hands()
-    clock = PhaseClock(now)
+    clock = PhaseTimer(now)
     with clock.running(Phase.TMD):
         now.seconds += 1
         assert clock.lap() == {"tmd": 1_000}
@@ -43,7 +43,7 @@ def test_a_lap_has_what_is_still_under_way_and_the_next_one_has_the_rest() -> No
 
 def test_a_phase_that_fails_is_over() -> None:
     now = Hands()
-    clock = PhaseClock(now)
+    clock = PhaseTimer(now)
     try:
         with clock.running(Phase.TMD):
             now.seconds += 1

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from shardwise_api import indexes
 
-from ..model.complaints import InvalidSuite
 from ..model.job import SuiteJob
-from .selection import meant
+from ..model.validation_errors import InvalidSuite
+from .selection import resolve_ids
 
 
 def parts(jobs: Sequence[SuiteJob], overrides: Sequence[Sequence[str]]) -> list[str]:
@@ -20,7 +20,7 @@ def parts(jobs: Sequence[SuiteJob], overrides: Sequence[Sequence[str]]) -> list[
     taken: dict[int, int] = {}
     for number, names in enumerate(overrides):
         # No aliases: which job one means would depend on what else is selected.
-        ids = meant(jobs, names, aliases=False).ids
+        ids = resolve_ids(jobs, names, aliases=False).ids
         for index, job in enumerate(jobs):
             if job.id in ids and taken.setdefault(index, number) != number:
                 raise InvalidSuite(

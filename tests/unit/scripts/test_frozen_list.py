@@ -11,12 +11,12 @@ import pytest
 
 from shardwise.engine.errors import BadConfiguration
 from shardwise.engine.files import OutputFolder
-from shardwise_jobs.engines.scripts.model.complaints import InvalidSuite
+from shardwise_jobs.engines.scripts.discovery.detect import UnreadableScript
+from shardwise_jobs.engines.scripts.discovery.frozen_list import FILE, FrozenSuite, freeze, read_frozen, script_sha256
+from shardwise_jobs.engines.scripts.discovery.selection import Selection, select
 from shardwise_jobs.engines.scripts.model.job import SuiteJob
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions
-from shardwise_jobs.engines.scripts.selecting.detect import UnreadableScript
-from shardwise_jobs.engines.scripts.selecting.frozen import FILE, FrozenSuite, freeze, read_frozen, script_sha256
-from shardwise_jobs.engines.scripts.selecting.selection import Selection, select
+from shardwise_jobs.engines.scripts.model.validation_errors import InvalidSuite
 from tests.support.suites import SCRIPTS, plant
 
 WRITTEN: dict[str, Any] = {"name": "W", "script": "train_ok.py", "output": "w", "args": {"a": 1, "b": 1.0, "c": True}}

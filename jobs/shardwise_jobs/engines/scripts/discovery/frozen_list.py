@@ -17,9 +17,9 @@ from shardwise.engine.errors import BadConfiguration
 from shardwise.engine.files import OutputFolder
 
 from ..model.canonical_json import canonical_json, sha256_of
-from ..model.complaints import InvalidSuite
 from ..model.job import SuiteJob
 from ..model.options import SuiteOptions
+from ..model.validation_errors import InvalidSuite
 from .detect import open_script
 from .selection import Selection
 

@@ -22,22 +22,22 @@ from shardwise_api.console import SafeConsole
 from shardwise_api.safe_streams import after_showing, messages, results, settle, tell
 from shardwise_api.scripts import KILL_SECONDS
 
-from ..model.complaints import InvalidSuite
+from ..discovery.canonical import canonical_jobs
+from ..discovery.checks import require_interpreter, require_tree, require_writable
+from ..discovery.selection import Selection, select
 from ..model.job import SuiteJob
 from ..model.options import SuiteOptions
 from ..model.records import JobRecord, SuiteExit, exit_status_of
 from ..model.summary import summary_of, write_summary
-from ..running.commit import commit_of
+from ..model.validation_errors import InvalidSuite
+from ..running.git import commit_of
 from ..running.gpu import gpu_info
 from ..running.interrupt import Interrupt
 from ..running.logs import log, orchestrator_log
 from ..running.runner import Runner, Suite
-from ..selecting.canonical import canonical_jobs
-from ..selecting.checks import require_interpreter, require_tree, require_writable
-from ..selecting.selection import Selection, select
-from .advice import advise_here
 from .board import Board, Plain
 from .tables import print_list, print_records, wide_console
+from .worker_advice import advise_here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Wish:
     kill_seconds: float = KILL_SECONDS
 
 
-def run_here(wish: Wish) -> int:
+def run_local(wish: Wish) -> int:
     """Do what is asked for and return the exit status.
 
     Signals are taken from here on; after a second one this process is gone when its summary is written.
@@ -93,7 +93,7 @@ def run_here(wish: Wish) -> int:
 
 
 class _Session:
-    """One run: its audience, its log, its summary."""
+    """One run: its listener, its log, its summary."""
 
     def __init__(self, suite: Suite, *, wish: Wish, interrupt: Interrupt) -> None:
         self._suite, self._wish, self._interrupt = suite, wish, interrupt
@@ -109,17 +109,17 @@ class _Session:
         workers = options.workers(len(suite.jobs))
         console = SafeConsole(file=messages())
         with ExitStack() as stack:
-            audience: Plain = Plain(total=len(suite.jobs), verbose=self._wish.verbose)
+            listener: Plain = Plain(total=len(suite.jobs), verbose=self._wish.verbose)
             if console.is_terminal and not self._wish.verbose and not options.dry_run:
-                audience = Board(suite.jobs, console=console)
-            stack.enter_context(orchestrator_log(suite.logs, console=audience.handler, verbose=self._wish.verbose))
+                listener = Board(suite.jobs, console=console)
+            stack.enter_context(orchestrator_log(suite.logs, console=listener.handler, verbose=self._wish.verbose))
             for warning in warnings:
                 log.warning("warning: %s", warning)
             how = f"{workers} at a time" if workers > 1 else "one by one"
             log.info("%d jobs in %s, %s", len(suite.jobs), suite.tree, how)
             self._hint(workers)
-            runner = Runner(suite, interrupt=self._interrupt, audience=audience, publish=self._publish)
-            stack.enter_context(audience)
+            runner = Runner(suite, interrupt=self._interrupt, listener=listener, publish=self._publish)
+            stack.enter_context(listener)
             records = runner.run()
             verdict = exit_status_of(records, options=options, interrupted=self._interrupt.is_set)
             # While nothing else can go wrong: the file is what is left of a run when its terminal is gone.

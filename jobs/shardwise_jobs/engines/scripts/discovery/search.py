@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from ..model.complaints import InvalidSuite
 from ..model.options import SuiteOptions
+from ..model.validation_errors import InvalidSuite
 
 SKIPPED_NAMES = frozenset(
     {

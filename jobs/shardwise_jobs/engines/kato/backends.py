@@ -17,18 +17,18 @@ from shardwise.engine.pod import in_pod, mount_hint
 from shardwise.engine.worker import Context
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.kato import Transport as TransportKind
-from shardwise_api.wire import Environment
 
 from .direct import DirectTransport
 from .file_ledger import FileLedger
 from .names import node_id
+from .store_uri import store_uri
 from .stores import KnowledgeBaseConfig, open_store
 from .stores.base import BlockRecord, PatternStore, StoreUnavailable
 from .stores.open import sqlite_path
 from .transport import Guarantee, Transport
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """One run's view of where its patterns are."""
 
     @property
@@ -62,34 +62,19 @@ class Place(Protocol):
 
 
 @contextmanager
-def open_place(context: Context, kato: KatoSpec) -> Iterator[Place]:
-    """Open the place that the manifest names, and close it again."""
+def open_backend(context: Context, kato: KatoSpec) -> Iterator[Backend]:
+    """Open the backend that the manifest names, and close it again."""
     if kato.transport is TransportKind.REST:
-        from .rest_place import RestPlace
+        from .rest_backend import RestBackend
 
-        with closing(RestPlace(context=context, kato=kato)) as rest:
+        with closing(RestBackend(context=context, kato=kato)) as rest:
             yield rest
         return
-    with closing(DirectPlace(run=context.document.uid, kato=kato)) as direct:
+    with closing(DirectBackend(run=context.document.uid, kato=kato)) as direct:
         yield direct
 
 
-def store_uri(kato: KatoSpec) -> str:
-    """Return the URI of the manifest's store, from the environment when the manifest names a Secret.
-
-    Raises:
-        BadConfiguration: a Secret is named and the variable is not set.
-    """
-    assert kato.store is not None
-    uri = kato.store.uri or os.environ.get(Environment.STORE_URI)
-    if not uri:
-        raise BadConfiguration(
-            f"spec.engine.kato.store.secretRef: there are no Secrets here; set {Environment.STORE_URI} to the URI"
-        )
-    return uri
-
-
-class DirectPlace:
+class DirectBackend:
     """A pattern store that the workers write themselves; it holds the ledger too."""
 
     guarantee: Guarantee = "ExactlyOnce"
@@ -102,7 +87,7 @@ class DirectPlace:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """See `Place.settings`."""
+        """See `Backend.settings`."""
         return {"transport": "Direct", "store": self._uri.partition("://")[0]}
 
     @property
@@ -118,7 +103,7 @@ class DirectPlace:
         return self._opened is None and self._uri.startswith("sqlite:") and not sqlite_path(self._uri).exists()
 
     def check(self, *, config: KnowledgeBaseConfig, identity: RunIdentity) -> None:
-        """See `Place.check`."""
+        """See `Backend.check`."""
         if self._absent:
             return
         name = self._kato.knowledge_base
@@ -133,13 +118,13 @@ class DirectPlace:
             identity.require_same(recorded)
 
     def begin(self, *, config: KnowledgeBaseConfig, identity: RunIdentity) -> None:
-        """See `Place.begin`."""
+        """See `Backend.begin`."""
         self._store.create_knowledge_base(name=self._kato.knowledge_base, config=config)
         self._store.record_run(run=self._run, document=identity.to_json())
 
     @contextmanager
     def transport(self, shard: int) -> Iterator[Transport]:
-        """See `Place.transport`."""
+        """See `Backend.transport`."""
         yield DirectTransport(
             store=self._store,
             knowledge_base=self._kato.knowledge_base,
@@ -149,15 +134,15 @@ class DirectPlace:
         )
 
     def ledger(self) -> Iterator[BlockRecord]:
-        """See `Place.ledger`."""
+        """See `Backend.ledger`."""
         return iter(()) if self._absent else self._store.ledger(run=self._run)
 
     def frequencies(self, node: str) -> Iterator[tuple[str, int]]:
-        """See `Place.frequencies`."""
+        """See `Backend.frequencies`."""
         return self._store.frequencies(node_id=node_id(self._kato.knowledge_base, node))
 
     def finish(self, *, restarted: bool) -> list[str]:
-        """See `Place.finish`."""
+        """See `Backend.finish`."""
         nodes = [node_id(self._kato.knowledge_base, node.name) for node in self._kato.nodes]
         self._store.drop_markers(run=self._run, node_ids=nodes)
         return []

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..model.complaints import InvalidSuite
 from ..model.job import SuiteJob
+from ..model.validation_errors import InvalidSuite
 
 _DETECTED = (
     "use_output_dir",

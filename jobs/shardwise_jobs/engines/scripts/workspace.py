@@ -21,16 +21,16 @@ from shardwise.engine.pod import mount_hint
 from shardwise.engine.worker import Context
 from shardwise_api.scripts import ScriptsEngine
 
+from .discovery.frozen_list import FILE, FrozenSuite, read_frozen
 from .model.command import command_of
-from .model.complaints import InvalidSuite
 from .model.job import SuiteJob
 from .model.options import SuiteOptions
 from .model.records import JobRecord, Status, SuiteExit, exit_status_of, record_of
 from .model.summary import summary_name, summary_of, write_summary
+from .model.validation_errors import InvalidSuite
 from .running.attempt import Stopping
-from .running.commit import commit_of
+from .running.git import commit_of
 from .running.gpu import gpu_info
-from .selecting.frozen import FILE, FrozenSuite, read_frozen
 
 FIELD = "spec.engine.scripts"
 
@@ -57,7 +57,7 @@ class _Begun(BaseModel):
     warnings: tuple[str, ...] = ()
 
 
-class Place:
+class Workspace:
     """A run's suite, as one worker sees it."""
 
     def __init__(self, context: Context, settings: ScriptsEngine) -> None:

@@ -4,7 +4,8 @@ A script may leave a daemon behind in a session of its own, ignore SIGTERM, or l
 process adopts whatever a script leaves (the kernel's "child subreaper") and ends only when nothing of it is left. It
 obeys one pipe, whose end of file is the runner's death; a signal could be missed, or meant for somebody else.
 
-It is run by its path (`python -I -S keeper.py CONTROL STATUS FILES COMMAND …`), once per attempt, and imports little.
+It is run by its path (`python -I -S subreaper.py CONTROL STATUS FILES COMMAND …`), once per attempt, and imports
+little.
 """
 
 import ctypes
@@ -62,14 +63,14 @@ def _say(status: int, text: str) -> None:
 
 def _start(command: list[str], *, files: str) -> tuple[int, str]:
     reading, writing = os.pipe()
-    keeper = os.getpid()
+    subreaper = os.getpid()
     child = os.fork()
     if child == 0:
         try:
             os.setsid()
             # Should this process be killed, there is nobody left to kill the script.
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != keeper:
+            if os.getppid() != subreaper:
                 os._exit(1)
             for number in (signal.SIGPIPE, signal.SIGXFSZ):
                 # Python ignores them, and who is executed would.

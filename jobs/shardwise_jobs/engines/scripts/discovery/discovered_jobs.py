@@ -10,22 +10,22 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from ..model.complaints import complaints
 from ..model.job import SuiteJob
 from ..model.names import id_of, output_of, title_of
 from ..model.options import SuiteOptions
+from ..model.validation_errors import validation_errors
 from .detect import Detected, UnreadableScript, detect, read_script
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundJobs:
+class DiscoveredJobs:
     """Jobs of scripts that were found, in their order."""
 
     jobs: tuple[SuiteJob, ...]
     warnings: tuple[str, ...]
 
 
-def found_jobs(tree: Path, scripts: Sequence[str], *, options: SuiteOptions) -> FoundJobs:
+def discovered_jobs(tree: Path, scripts: Sequence[str], *, options: SuiteOptions) -> DiscoveredJobs:
     """Return the jobs of some scripts, which are named relative to the tree.
 
     Of one that can't be read no option is known; whether that matters shows when jobs have been chosen.
@@ -42,8 +42,8 @@ def found_jobs(tree: Path, scripts: Sequence[str], *, options: SuiteOptions) -> 
         try:
             jobs.append(_job(script, detected=detected, may_be_optional=options.mark_discovered_optional))
         except ValidationError as error:
-            warnings.append(f"{script}: is left out: {'; '.join(complaints(error, model=SuiteJob))}")
-    return FoundJobs(jobs=tuple(jobs), warnings=tuple(warnings))
+            warnings.append(f"{script}: is left out: {'; '.join(validation_errors(error, model=SuiteJob))}")
+    return DiscoveredJobs(jobs=tuple(jobs), warnings=tuple(warnings))
 
 
 def _job(script: str, *, detected: Detected, may_be_optional: bool) -> SuiteJob:

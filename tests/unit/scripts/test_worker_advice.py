@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardwise_jobs.engines.scripts.terminal.advice import GIGABYTE, advise
+from shardwise_jobs.engines.scripts.terminal.worker_advice import GIGABYTE, advise
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A KATO server as the place of patterns: it learns, while the ledger lies in the run's output folder."""
+"""A KATO server as backend: it learns, while the ledger lies in the run's output folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from shardwise_api.uris import redacted
 
 from .client import KatoClient
 from .file_ledger import FileLedger
+from .http import KatoError
 from .names import node_id
-from .places import store_uri
 from .rest import NEEDED_EXTENSIONS, RestTransport
-from .retries import KatoError
+from .store_uri import store_uri
 from .stores import KnowledgeBaseConfig, open_store
 from .stores.base import BlockRecord
 from .transport import Guarantee, Transport
@@ -29,8 +29,8 @@ SESSIONS = "list-sessions"
 log = logging.getLogger(__name__)
 
 
-class RestPlace:
-    """See `places.Place`."""
+class RestBackend:
+    """See `backends.Backend`."""
 
     def __init__(self, *, context: Context, kato: KatoSpec) -> None:
         assert kato.server is not None
@@ -63,12 +63,12 @@ class RestPlace:
 
     @property
     def guarantee(self) -> Guarantee:
-        """See `Place.guarantee`: only a server that guards its writes can promise more than at least once."""
+        """See `Backend.guarantee`: only a server that guards its writes can promise more than at least once."""
         return "ExactlyOnce" if NEEDED_EXTENSIONS.issubset(self._extensions) else "AtLeastOnce"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """See `Place.settings`: ours, and what the server says of its own."""
+        """See `Backend.settings`: ours, and what the server says of its own."""
         return {
             "transport": "Rest",
             "node0BatchSize": self._server.node0_batch_size,
@@ -79,7 +79,7 @@ class RestPlace:
         }
 
     def check(self, *, config: KnowledgeBaseConfig, identity: RunIdentity) -> None:
-        """See `Place.check`; a server keeps no record of chunk sizes, so only the run itself is compared."""
+        """See `Backend.check`; a server keeps no record of chunk sizes, so only the run itself is compared."""
         if LISTING not in self._extensions and self._kato.store is None:
             raise BadConfiguration(
                 f"spec.engine.kato.store: the server at {redacted(self._server.url)} can't list its patterns, so the "
@@ -90,7 +90,7 @@ class RestPlace:
             identity.require_same(recorded)
 
     def begin(self, *, config: KnowledgeBaseConfig, identity: RunIdentity) -> None:
-        """See `Place.begin`."""
+        """See `Backend.begin`."""
         if self._folder.read_text(self._identity_file) is None:
             self._folder.write_text(self._identity_file, identity.to_json())
 
@@ -109,7 +109,7 @@ class RestPlace:
 
     @contextmanager
     def transport(self, shard: int) -> Iterator[Transport]:
-        """See `Place.transport`; the sessions are deleted whatever happens."""
+        """See `Backend.transport`; the sessions are deleted whatever happens."""
         with closing(
             RestTransport(
                 server=self._server,
@@ -125,11 +125,11 @@ class RestPlace:
             yield transport
 
     def ledger(self) -> Iterator[BlockRecord]:
-        """See `Place.ledger`."""
+        """See `Backend.ledger`."""
         return self._files.all_records(shards=self._shards)
 
     def frequencies(self, node: str) -> Iterator[tuple[str, int]]:
-        """See `Place.frequencies`: from the server when it lists them, else from its database."""
+        """See `Backend.frequencies`: from the server when it lists them, else from its database."""
         kato_node = node_id(self._kato.knowledge_base, node)
         if self._kato.store is not None:
             with closing(open_store(store_uri(self._kato), read_only=True)) as store:
@@ -139,7 +139,7 @@ class RestPlace:
             yield from client.frequencies(kato_node)
 
     def finish(self, *, restarted: bool) -> list[str]:
-        """See `Place.finish`: killed workers may have left sessions. The guards are the server's, and small."""
+        """See `Backend.finish`: killed workers may have left sessions. The guards are the server's, and small."""
         if SESSIONS not in self._extensions:
             if not restarted:
                 return []

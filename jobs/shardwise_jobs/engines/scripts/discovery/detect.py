@@ -20,8 +20,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Literal
 
-from ..model.complaints import InvalidSuite
 from ..model.job import Option
+from ..model.validation_errors import InvalidSuite
 
 TEXT_CHARACTERS = 40_000
 """As far as the original reads."""

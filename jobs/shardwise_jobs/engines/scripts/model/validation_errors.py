@@ -40,7 +40,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
-def complaints(error: ValidationError, *, model: type[BaseModel], at: str = "") -> list[str]:
+def validation_errors(error: ValidationError, *, model: type[BaseModel], at: str = "") -> list[str]:
     """Return one sentence for each thing wrong; `at` is the place of the model itself."""
     sentences: list[str] = []
     for found in error.errors(include_url=False, include_input=False):

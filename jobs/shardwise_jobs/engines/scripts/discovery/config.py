@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shardwise_api import yaml_text
 
-from ..model.complaints import InvalidSuite, complaints
 from ..model.entry import JobEntry
+from ..model.validation_errors import InvalidSuite, validation_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def parse_config(text: str, *, name: str) -> Config:
     try:
         file = _File.model_validate(value)
     except ValidationError as error:
-        raise InvalidSuite(f"{name}: {'; '.join(complaints(error, model=_File))}") from None
+        raise InvalidSuite(f"{name}: {'; '.join(validation_errors(error, model=_File))}") from None
     unknown = sorted(file.model_extra or {})
     warnings = [f"{name}: {', '.join(unknown)}: passed over, only 'jobs' is read"] if unknown else []
     return Config(jobs=file.jobs, warnings=tuple(warnings))

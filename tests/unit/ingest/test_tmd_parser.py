@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_jobs.engines.ingest.codes import Codes
-from shardwise_jobs.engines.ingest.tmd.answers import UnusableAnswer, parse_answer
+from shardwise_jobs.engines.ingest.tmd.parser import UnusableAnswer, parse_answer
 
 GOOD = '{"domain":15,"task":14,"modifier":9}'
 

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..model.complaints import InvalidSuite
 from ..model.options import SuiteOptions
+from ..model.validation_errors import InvalidSuite
 
 
 def require_tree(tree: Path) -> Path:

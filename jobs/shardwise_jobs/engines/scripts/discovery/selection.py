@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..model.complaints import InvalidSuite
 from ..model.job import BATCH_NAMES, SuiteJob
 from ..model.options import SuiteOptions
+from ..model.validation_errors import InvalidSuite
 from .canonical import canonical_jobs
 from .config import read_config
 from .detect import UnreadableScript, open_script
-from .discovery import discover
-from .found import found_jobs
+from .discovered_jobs import discovered_jobs
 from .merge import merge
+from .search import discover
 
 _NAMED = 20
 """So many are named in one message."""
@@ -57,7 +57,7 @@ def select(
         search = discover(tree, options=options)
         scripts = search.scripts
         warnings += search.warnings
-    found = found_jobs(tree, scripts, options=options)
+    found = discovered_jobs(tree, scripts, options=options)
     merged = merge(
         written=[entry.job() for entry in entries],
         built_in=canonical_jobs() if options.default_jobs else (),
@@ -74,7 +74,9 @@ def select(
             "no job was given or found, so the built-in ones are taken (strict_discovery makes it an error)"
         )
     unknown = [
-        f"{option}: {said}" for option, ids in (named or {}).items() for said in meant(jobs, ids, aliases=False).unknown
+        f"{option}: {said}"
+        for option, ids in (named or {}).items()
+        for said in resolve_ids(jobs, ids, aliases=False).unknown
     ]
     if unknown:
         raise InvalidSuite(f"{'; '.join(unknown[:_NAMED])}; {_known(jobs)}")
@@ -88,7 +90,7 @@ def select(
 def _filtered(
     jobs: tuple[SuiteJob, ...], *, only: Sequence[str], exclude: Sequence[str], warnings: list[str]
 ) -> tuple[SuiteJob, ...]:
-    wanted, unwanted = meant(jobs, only), meant(jobs, exclude)
+    wanted, unwanted = resolve_ids(jobs, only), resolve_ids(jobs, exclude)
     warnings += [f"only: {said}" for said in wanted.unknown]
     chosen = wanted.ids
     if only and not chosen:
@@ -101,7 +103,7 @@ def _filtered(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meant:
+class ResolvedIds:
     """What some names mean."""
 
     ids: frozenset[str]
@@ -109,7 +111,7 @@ class Meant:
     """What is to be said of each name that means no job."""
 
 
-def meant(jobs: Sequence[SuiteJob], names: Sequence[str], *, aliases: bool = True) -> Meant:
+def resolve_ids(jobs: Sequence[SuiteJob], names: Sequence[str], *, aliases: bool = True) -> ResolvedIds:
     """Return the ids that some names mean, in any case; an id comes before an alias."""
     by_id = {job.id.lower(): {job.id} for job in jobs}
     by_alias: defaultdict[str, set[str]] = defaultdict(set)
@@ -126,7 +128,7 @@ def meant(jobs: Sequence[SuiteJob], names: Sequence[str], *, aliases: bool = Tru
         close = get_close_matches(name.lower(), [*by_id, *by_alias], n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         unknown.append(f"no job has the id {name!r}{hint}")
-    return Meant(ids=frozenset(ids), unknown=tuple(unknown))
+    return ResolvedIds(ids=frozenset(ids), unknown=tuple(unknown))
 
 
 def _known(jobs: Sequence[SuiteJob]) -> str:

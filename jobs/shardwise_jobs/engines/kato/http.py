@@ -25,7 +25,7 @@ from tenacity import (
 from shardwise.engine.errors import Unavailable, WorkError
 from shardwise.engine.http_client import client_options
 from shardwise.engine.secrets import remember
-from shardwise.engine.stop import pause
+from shardwise.engine.stop import interruptible_sleep
 from shardwise_api.http_guard import HttpLimits, json_flaw
 from shardwise_jobs.http_answers import ACCEPTED, CallDeadline, UnusableBody, content_of, lines_of
 
@@ -77,7 +77,7 @@ class Statistics:
     sessions_recreated: int = 0
 
 
-class Wire:
+class HttpClient:
     """Connections to one server, shared by the sessions of a worker."""
 
     def __init__(
@@ -154,7 +154,7 @@ class Wire:
             wait=wait_exponential(multiplier=_FIRST_WAIT_SECONDS, max=_LONGEST_WAIT_SECONDS)
             + wait_random(0, _FIRST_WAIT_SECONDS),
             retry=retry_if_exception_type(errors),
-            sleep=pause,
+            sleep=interruptible_sleep,
             before_sleep=self._count_retry,
             reraise=True,
         )

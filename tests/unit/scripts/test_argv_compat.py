@@ -6,7 +6,7 @@ import click
 import pytest
 
 from shardwise_jobs.engines.scripts.cli import suite
-from shardwise_jobs.engines.scripts.terminal.words import as_click_reads
+from shardwise_jobs.engines.scripts.terminal.argv_compat import as_click_reads
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ class Phase(StrEnum):
     WRITE = "write"
 
 
-class PhaseClock:
+class PhaseTimer:
     """Milliseconds in which at least one call of a phase was under way; for one thread."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

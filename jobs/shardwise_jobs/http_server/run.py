@@ -20,7 +20,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from shardwise.engine.errors import BadConfiguration, Unavailable
 from shardwise_api.http_guard import ConnectionGuard, HttpLimits, LogThrottle, is_loopback
-from shardwise_jobs.start import configure_logging
+from shardwise_jobs.bootstrap import configure_logging
 
 from .guard import Guard
 
