@@ -17,7 +17,7 @@ from shardwise_api.terminal import echo
 from ..cluster import names
 from ..cluster.client import FIELD_MANAGER, Client
 from ..cluster.errors import ApiError, ClientError, UsageProblem
-from ..cluster.kubeconfig import Wish
+from ..cluster.kubeconfig import ClusterOptions
 from ..cluster.options import cluster_options, on_cluster
 from ..cluster.portable import relative_paths, warnings
 from ..cluster.view import RunView, view
@@ -53,7 +53,7 @@ _KEPT_METADATA = ("name", "namespace", "labels", "annotations", "finalizers", "o
 @click.option("--force-conflicts", is_flag=True, help="Take over fields that somebody else has set.")
 @click.argument("manifest", type=click.Path(path_type=Path))
 def submit(
-    wish: Wish, manifest: Path, overrides: tuple[str, ...], watching: bool, waiting: bool, dry_run: str,
+    options: ClusterOptions, manifest: Path, overrides: tuple[str, ...], watching: bool, waiting: bool, dry_run: str,
     force_conflicts: bool,
 ) -> None:  # fmt: skip
     """Create the run of MANIFEST in a cluster."""
@@ -66,9 +66,9 @@ def submit(
 
         click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
         sys.exit(EXIT_COMPLETE)
-    sender = _Sender(run, document, namespace=wish.namespace, dry_run=dry_run == "server", force=force_conflicts)
+    sender = _Sender(run, document, namespace=options.namespace, dry_run=dry_run == "server", force=force_conflicts)
     on_cluster(
-        wish,
+        options,
         lambda client: sender.send(client, watching=watching, waiting=waiting),
         interrupted=sender.interrupted,
     )
