@@ -119,7 +119,7 @@ async def _delete(client: Client, texts: Sequence[str], *, yes: bool, wait: bool
 
 
 async def _gone(client: Client, run: RunView) -> None:
-    from ..cluster.events import Gone, Listed, follow
+    from ..cluster.events import Deleted, Snapshot, follow
     from ..cluster.pods import selector
 
     for resource, params in (
@@ -129,9 +129,9 @@ async def _gone(client: Client, run: RunView) -> None:
         left: set[str] = set()
         async with aclosing(follow(client, resource, namespace=run.namespace, params=params)) as events:
             async for event in events:
-                if isinstance(event, Listed):
+                if isinstance(event, Snapshot):
                     left = {item["metadata"]["uid"] for item in event.items}
-                elif isinstance(event, Gone):
+                elif isinstance(event, Deleted):
                     left.discard(event.item["metadata"]["uid"])
                 if resource != PODS:
                     left &= {run.uid}

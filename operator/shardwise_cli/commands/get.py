@@ -69,9 +69,9 @@ async def _get(
     if len(texts) == 1 and output is None:
         from shardwise_api.console import safe_console
 
-        from ..cluster.page import run_page
+        from ..cluster.details import run_details
 
-        safe_console().print(run_page(view(found[0]), now=now))
+        safe_console().print(run_details(view(found[0]), now=now))
         return EXIT_COMPLETE
     if not found:
         where = "any namespace" if everywhere else f"namespace {client.namespace}"
@@ -149,7 +149,7 @@ def print_result(run: Any) -> None:
     """Print digest, summary and metrics of a run that has a result, of a suite its scripts too."""
     from shardwise_api.console import safe_console
 
-    from ..cluster.page import metrics_table, result_grid, suite_table
+    from ..cluster.details import metrics_table, result_grid, suite_table
 
     console = safe_console()
     console.print(result_grid(run))

@@ -16,10 +16,10 @@ from shardwise_api.terminal import echo
 
 from ..cluster import names
 from ..cluster.client import FIELD_MANAGER, Client
+from ..cluster.cluster_checks import relative_paths, warnings
 from ..cluster.errors import ApiError, ClientError, UsageProblem
 from ..cluster.kubeconfig import ClusterOptions
 from ..cluster.options import cluster_options, on_cluster
-from ..cluster.portable import relative_paths, warnings
 from ..cluster.view import RunView, view
 from .common import EXIT_COMPLETE, EXIT_FAILED, EXIT_INVALID, fail
 
@@ -180,10 +180,10 @@ class _Sender:
 
         if shown:
             with display() as live:
-                board = await watch(client, [self._name], namespace=client.namespace, shown=live)
+                store = await watch(client, [self._name], namespace=client.namespace, shown=live)
         else:
-            board = await watch(client, [self._name], namespace=client.namespace, shown=None)
-        run = next(iter(board.runs), None)
+            store = await watch(client, [self._name], namespace=client.namespace, shown=None)
+        run = next(iter(store.runs), None)
         if run is None:
             raise ClientError(f"{self._name} was deleted before its end")
         if run.result is not None:

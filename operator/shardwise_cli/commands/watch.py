@@ -50,5 +50,5 @@ async def _watch(client: Client, options: ClusterOptions, texts: Sequence[str], 
     named = [names.RunName(kind=run["kind"], name=run["metadata"]["name"]) for run in found]
     namespace = None if everywhere else client.namespace
     with display(namespaces=everywhere) as shown:
-        board = await watch(client, named, namespace=namespace, shown=shown)
-    return EXIT_COMPLETE if board.all_complete else EXIT_FAILED
+        store = await watch(client, named, namespace=namespace, shown=shown)
+    return EXIT_COMPLETE if store.all_complete else EXIT_FAILED
