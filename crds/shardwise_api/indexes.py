@@ -45,7 +45,7 @@ def _text(intervals: Iterable[tuple[int, int]]) -> str:
     )
 
 
-def counted_in(text: str, positions: Iterable[int]) -> set[int]:
+def select(text: str, positions: Iterable[int]) -> set[int]:
     """Return the members of a set that have these places in its order, counted from 0.
 
     Raises:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import API_VERSION, explain, uris, yaml_text
+from . import API_VERSION, uris, validation, yaml_reader
 from . import overrides as overriding
 from .file_fields import file_fields, file_problems, secret_problems
 from .rules import Problem, join
@@ -67,7 +67,7 @@ def parse_manifest(text: str, *, name: str, overrides: Sequence[str] = ()) -> Ru
     Raises:
         InvalidManifest: with all problems found.
     """
-    document, problems = yaml_text.read(text, name=name)
+    document, problems = yaml_reader.read(text, name=name)
     if problems:
         raise InvalidManifest(problems)
     if not isinstance(document, dict):
@@ -89,7 +89,7 @@ def _validate(document: dict[str, Any]) -> tuple[Run | None, list[Problem]]:
             problems.append(_header("apiVersion", document.get("apiVersion"), [API_VERSION]))
         problems.append(_header("kind", kind, list(KINDS)))
         return None, problems
-    run, problems = explain.validate(KINDS[kind], {key: value for key, value in document.items() if key != "status"})
+    run, problems = validation.validate(KINDS[kind], {key: value for key, value in document.items() if key != "status"})
     problems.extend(_metadata_problems(document.get("metadata")))
     if run is not None:
         # Not yet the schemes: a cluster may know others than this machine.
@@ -102,7 +102,7 @@ def _metadata_problems(metadata: Any) -> list[Problem]:
     if not isinstance(metadata, dict):
         return []
     problems = [
-        Problem(join("metadata", key), f"unknown field; {explain.suggestion(key, list(_METADATA))}")
+        Problem(join("metadata", key), f"unknown field; {validation.suggestion(key, list(_METADATA))}")
         for key in metadata
         if key not in _METADATA
     ]
@@ -122,7 +122,7 @@ def _metadata_problems(metadata: Any) -> list[Problem]:
 def _header(field: str, value: Any, known: list[str]) -> Problem:
     if value is None:
         return Problem(field, f"required: {' or '.join(known)}")
-    return Problem(field, f"unknown {value!r}; {explain.suggestion(str(value), known)}")
+    return Problem(field, f"unknown {value!r}; {validation.suggestion(str(value), known)}")
 
 
 def resolve_paths(run: Run, *, base: Path) -> Run:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .rules import Problem
-from .yaml_text import read
+from .yaml_reader import read
 
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 _SEGMENT = re.compile(r"((?:\\.|[^\\.\[\]])+)|\[(\d+)\]")

@@ -53,7 +53,7 @@ def shard_of(environment: Mapping[str, str]) -> int:
     index, shards = int(environment.get(Environment.SHARD, "0")), environment.get(Environment.SHARDS)
     if shards is None:
         return index
-    (shard,) = indexes.counted_in(shards, [index])
+    (shard,) = indexes.select(shards, [index])
     return shard
 
 

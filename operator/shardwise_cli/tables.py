@@ -14,7 +14,7 @@ from shardwise_api.safe_streams import results
 from shardwise_api.status import ConditionType, RunStatus
 from shardwise_api.wire import SuiteCounts
 
-from .figures import number
+from .metrics_format import number
 
 _OF_A_SUMMARY = ("picture", "guarantee")
 """What people look for in the summary of a run that learns patterns; its many numbers are in a file."""

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_api import yaml_text
+from shardwise_api import yaml_reader
 from shardwise_api.manifest import InvalidManifest, parse_manifest
 from tests.support import manifests
 
@@ -61,7 +61,7 @@ def test_any_text(text: str) -> None:
 @given(tag=TAGS, value=st.text(max_size=8))
 @examples(80)
 def test_any_tag_before_any_value(tag: str, value: str) -> None:
-    yaml_text.read(f"a: !!{tag} {value}", name="run.yaml")
+    yaml_reader.read(f"a: !!{tag} {value}", name="run.yaml")
     judged(f"kind: !!{tag} {value}")
 
 
@@ -69,7 +69,7 @@ def test_any_tag_before_any_value(tag: str, value: str) -> None:
     "text", ["a: !!bool x", "a: !!timestamp x", "!!binary \xe9", "a: !!int ''", "a: !!float x", "? [a]\n: b"]
 )
 def test_tags_that_do_not_fit(text: str) -> None:
-    _, problems = yaml_text.read(text, name="run.yaml")
+    _, problems = yaml_reader.read(text, name="run.yaml")
     assert len(problems) == 1
 
 

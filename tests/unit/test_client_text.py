@@ -11,12 +11,12 @@ import yaml
 from rich.console import Console
 
 from shardwise_cli.cluster import text
-from shardwise_cli.cluster.board import Board
+from shardwise_cli.cluster.details import run_details
 from shardwise_cli.cluster.errors import UsageProblem
-from shardwise_cli.cluster.events import Changed, Gone, Listed, Lost
-from shardwise_cli.cluster.live import LineDisplay, line, picture
+from shardwise_cli.cluster.events import Deleted, Disconnected, Snapshot, Updated
+from shardwise_cli.cluster.live_display import LineDisplay, line, picture
 from shardwise_cli.cluster.names import RESOURCES, RunName, parse
-from shardwise_cli.cluster.page import run_page
+from shardwise_cli.cluster.run_store import RunStore
 from shardwise_cli.cluster.table import table
 from shardwise_cli.cluster.view import view
 from tests.support.client import PORTABLE, complete, condition, failed, running
@@ -33,16 +33,16 @@ def _run(name: str = "words", status: dict[str, Any] | None = None, **metadata: 
     return document | ({"status": status} if status is not None else {})
 
 
-def _drawn(board: Board, *, width: int) -> list[str]:
+def _drawn(store: RunStore, *, width: int) -> list[str]:
     stream = io.StringIO()
-    Console(file=stream, width=width).print(picture(board, width=width))
+    Console(file=stream, width=width).print(picture(store, width=width))
     return stream.getvalue().splitlines()
 
 
-def _board(*documents: dict[str, Any], wanted: tuple[RunName, ...] = ()) -> Board:
-    board = Board(wanted)
-    board.take(Listed(resource=TRAINING, items=list(documents)))
-    return board
+def _store(*documents: dict[str, Any], wanted: tuple[RunName, ...] = ()) -> RunStore:
+    store = RunStore(wanted)
+    store.take(Snapshot(resource=TRAINING, items=list(documents)))
+    return store
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_names_no_run_is_refused(given: str) -> None:
 def test_a_run_that_no_operator_has_seen_is_pending_and_its_page_says_so() -> None:
     run = view(_run())
     stream = io.StringIO()
-    Console(file=stream, width=100).print(run_page(run, now=NOW))
+    Console(file=stream, width=100).print(run_details(run, now=NOW))
 
     assert (run.phase, run.percent, run.shards, run.finished) == ("Pending", None, 8, False)
     assert "No operator has looked at this run yet" in stream.getvalue()
@@ -147,7 +147,7 @@ def test_a_wide_table_adds_engine_items_and_digest() -> None:
 def test_bars_fit_the_terminal_and_keep_every_number(width: int) -> None:
     status = running(40, items={"total": 100_000, "done": 39_000, "failed": 1_000, "skipped": 0})
 
-    (drawn,) = _drawn(_board(_run("words", status)), width=width)
+    (drawn,) = _drawn(_store(_run("words", status)), width=width)
 
     assert len(drawn) <= width
     for told in ("trun/words", "Running", "40%", "40,000/100,000", "12.5/s", "ETA 3m20s", "1,000"):
@@ -156,7 +156,7 @@ def test_bars_fit_the_terminal_and_keep_every_number(width: int) -> None:
 
 
 def test_what_troubles_a_run_stands_below_the_bars() -> None:
-    drawn = _drawn(_board(_run("words", failed())), width=80)
+    drawn = _drawn(_store(_run("words", failed())), width=80)
 
     assert drawn[-1].rstrip() == "trun/words: StoreUnavailable: nobody answers"
 
@@ -169,20 +169,20 @@ def test_a_line_says_what_a_log_needs() -> None:
 def test_lines_come_only_when_something_matters() -> None:
     said: list[str] = []
     display = LineDisplay(said.append)
-    board = Board()
+    store = RunStore()
 
     for event in (
-        Listed(resource=TRAINING),
-        Changed(resource=TRAINING, item=_run("words", running(41))),
-        Changed(resource=TRAINING, item=_run("words", running(42))),
-        Changed(resource=TRAINING, item=_run("words", running(50))),
-        Lost(message="no connection\nis it up?"),
-        Lost(message="no connection\nis it up?"),
-        Listed(resource=TRAINING, items=[_run("words", running(51))]),
-        Gone(resource=TRAINING, item=_run("words", running(51))),
+        Snapshot(resource=TRAINING),
+        Updated(resource=TRAINING, item=_run("words", running(41))),
+        Updated(resource=TRAINING, item=_run("words", running(42))),
+        Updated(resource=TRAINING, item=_run("words", running(50))),
+        Disconnected(message="no connection\nis it up?"),
+        Disconnected(message="no connection\nis it up?"),
+        Snapshot(resource=TRAINING, items=[_run("words", running(51))]),
+        Deleted(resource=TRAINING, item=_run("words", running(51))),
     ):
-        board.take(event)
-        display.show(board)
+        store.take(event)
+        display.show(store)
 
     assert [told.partition(" shards")[0] for told in said] == [
         "no runs yet: waiting for the first (Ctrl-C leaves)",
@@ -195,47 +195,47 @@ def test_lines_come_only_when_something_matters() -> None:
 
 
 def test_a_board_is_over_when_each_named_run_has_ended_or_gone() -> None:
-    board = _board(wanted=(RunName(kind="TrainingRun", name="a"), RunName(kind="TrainingRun", name="b")))
+    store = _store(wanted=(RunName(kind="TrainingRun", name="a"), RunName(kind="TrainingRun", name="b")))
     seen = []
 
     for event in (
-        Changed(resource=TRAINING, item=_run("a", complete())),
-        Changed(resource=TRAINING, item=_run("other", running())),
-        Changed(resource=TRAINING, item=_run("b", running())),
-        Gone(resource=TRAINING, item=_run("b", running())),
+        Updated(resource=TRAINING, item=_run("a", complete())),
+        Updated(resource=TRAINING, item=_run("other", running())),
+        Updated(resource=TRAINING, item=_run("b", running())),
+        Deleted(resource=TRAINING, item=_run("b", running())),
     ):
-        board.take(event)
-        seen.append(board.over)
+        store.take(event)
+        seen.append(store.over)
 
     assert seen == [False, False, False, True]
-    assert not board.all_complete
+    assert not store.all_complete
 
 
 def test_a_board_does_not_wait_for_a_run_that_was_rejected() -> None:
     rejected = {"phase": "Rejected", "conditions": [condition("Accepted", "False", "InvalidSpec", "spec.output: x")]}
 
-    board = _board(_run("a", rejected), wanted=(RunName(kind=None, name="a"),))
+    store = _store(_run("a", rejected), wanted=(RunName(kind=None, name="a"),))
 
-    assert board.over
-    assert not board.all_complete
-    assert board.runs[0].trouble == "InvalidSpec: spec.output: x"
+    assert store.over
+    assert not store.all_complete
+    assert store.runs[0].trouble == "InvalidSpec: spec.output: x"
 
 
 def test_a_new_list_tells_what_went_while_nobody_watched() -> None:
-    board = _board(_run("a", running()), _run("b", running()))
-    board.take(Listed(resource=INGEST, items=[]))
+    store = _store(_run("a", running()), _run("b", running()))
+    store.take(Snapshot(resource=INGEST, items=[]))
 
-    board.take(Listed(resource=TRAINING, items=[_run("b", running())]))
+    store.take(Snapshot(resource=TRAINING, items=[_run("b", running())]))
 
-    assert [run.name for run in board.runs] == ["b"]
-    assert [run.name for run in board.deleted.values()] == ["a"]
+    assert [run.name for run in store.runs] == ["b"]
+    assert [run.name for run in store.deleted.values()] == ["a"]
 
 
 def test_runs_are_shown_oldest_first() -> None:
     old = NOW - timedelta(days=1)
-    board = _board(_run("new"), _run("old", creationTimestamp=old.strftime("%Y-%m-%dT%H:%M:%SZ")))
+    store = _store(_run("new"), _run("old", creationTimestamp=old.strftime("%Y-%m-%dT%H:%M:%SZ")))
 
-    assert [run.name for run in board.runs] == ["old", "new"]
+    assert [run.name for run in store.runs] == ["old", "new"]
 
 
 SUITE = {
@@ -255,7 +255,7 @@ class TestScripts:
     def test_are_listed_with_their_shards_by_which_their_logs_are_found(self) -> None:
         cut = {**SUITE, "suite": {**SUITE["suite"], "exitStatus": 1, "jobs": SUITE["suite"]["jobs"][:2]}}  # type: ignore[dict-item, index]
         stream = io.StringIO()
-        Console(file=stream, width=100).print(run_page(view(_run(status=cut)), now=NOW))
+        Console(file=stream, width=100).print(run_details(view(_run(status=cut)), now=NOW))
         lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
 
         assert "exit status 1" in lines
@@ -264,8 +264,8 @@ class TestScripts:
         assert "… 7 more in the summary" in lines
 
     def test_that_run_are_named_below_their_bar(self) -> None:
-        drawn = "\n".join(_drawn(_board(_run(status=SUITE)), width=120))
+        drawn = "\n".join(_drawn(_store(_run(status=SUITE)), width=120))
 
         assert "running train_0, train_1, train_2, train_3, train_4, train_5 and 1 more" in drawn
         over = {"type": "Failed", "status": "True", "reason": "MandatoryJobFailed", "message": "1 of 9"}
-        assert "running" not in "\n".join(_drawn(_board(_run(status={**SUITE, "conditions": [over]})), width=120))
+        assert "running" not in "\n".join(_drawn(_store(_run(status={**SUITE, "conditions": [over]})), width=120))

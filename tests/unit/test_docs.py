@@ -17,7 +17,7 @@ from shardwise_api.manifest import parse_manifest
 from shardwise_api.runs import IngestRun, Run, TrainingRun, TrainingRunSpec
 from shardwise_api.status import ConditionType, Phase
 from shardwise_api.wire import ExitCode
-from shardwise_cli.cluster.portable import warnings
+from shardwise_cli.cluster.cluster_checks import warnings
 from shardwise_cli.main import cli
 from shardwise_jobs.engines.difflogic.cli import difflogic
 from shardwise_jobs.engines.ingest.cli import ingest

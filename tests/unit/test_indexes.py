@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_api.common import MAX_SHARDS
-from shardwise_api.indexes import counted_in, from_text, missing, to_text
+from shardwise_api.indexes import from_text, missing, select, to_text
 
 
 @given(st.sets(st.integers(0, MAX_SHARDS - 1)))
@@ -57,13 +57,13 @@ def test_more_than_a_run_can_have_is_refused_before_it_takes_memory(text: str) -
 @given(st.sets(st.integers(0, 200), min_size=1), st.data())
 def test_places_in_a_set_are_counted_in_its_order(members: set[int], data: st.DataObject) -> None:
     places = data.draw(st.sets(st.integers(0, len(members) - 1)))
-    assert counted_in(to_text(members), places) == {sorted(members)[place] for place in places}
+    assert select(to_text(members), places) == {sorted(members)[place] for place in places}
 
 
 @pytest.mark.parametrize("place", [-1, 3])
 def test_a_place_that_a_set_does_not_have_is_refused(place: int) -> None:
     with pytest.raises(ValueError, match="has 3 members"):
-        counted_in("2,5,7", [place])
+        select("2,5,7", [place])
 
 
 @given(st.sets(st.integers(-3, 40)), st.integers(0, 30))

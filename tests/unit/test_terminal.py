@@ -18,7 +18,7 @@ from rich.table import Table
 from shardwise_api.console import SafeConsole, safe_console
 from shardwise_api.status import RunStatus
 from shardwise_api.terminal import echo, excerpt, sanitize, to_json
-from shardwise_cli.cluster.page import run_page
+from shardwise_cli.cluster.details import run_details
 from shardwise_cli.cluster.table import table
 from shardwise_cli.cluster.view import view
 from shardwise_cli.commands.common import fail
@@ -82,7 +82,7 @@ def document(text: str) -> dict[str, Any]:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_page_of_a_run_is_harmless_on_any_console(terminal: bool) -> None:
     file = io.StringIO()
-    page = run_page(view(document(EVIL)), now=datetime.now(UTC))
+    page = run_details(view(document(EVIL)), now=datetime.now(UTC))
     Console(file=file, markup=False, highlight=False, force_terminal=terminal, width=120).print(page)
     for code in ("\x1b]", "\x1b[2J", "\x9b", "\x07", "\u202e"):
         assert code not in file.getvalue()
@@ -91,7 +91,7 @@ def test_a_page_of_a_run_is_harmless_on_any_console(terminal: bool) -> None:
 
 def test_a_page_of_a_run_shows_markup_as_it_is() -> None:
     file = io.StringIO()
-    safe_console(file=file, width=400).print(run_page(view(document(MARKUP)), now=datetime.now(UTC)))
+    safe_console(file=file, width=400).print(run_details(view(document(MARKUP)), now=datetime.now(UTC)))
     assert file.getvalue().count(MARKUP) >= 8
 
 

@@ -19,7 +19,7 @@ _LONGEST_PAUSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class Snapshot:
     """All there is: what isn't in it is gone."""
 
     resource: Resource
@@ -27,7 +27,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
+class Updated:
     """One object is new or has changed."""
 
     resource: Resource
@@ -35,7 +35,7 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gone:
+class Deleted:
     """One object is no more; this is how it was last."""
 
     resource: Resource
@@ -43,13 +43,13 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class Disconnected:
     """The API server can't be reached; it is tried again."""
 
     message: str
 
 
-Event = Listed | Changed | Gone | Lost
+Event = Snapshot | Updated | Deleted | Disconnected
 
 
 async def follow(
@@ -59,14 +59,14 @@ async def follow(
 
     Raises:
         ApiError: refused, at once or later.
-        Unreachable: no answer to the first call; later ones are tried again and told as `Lost`.
+        Unreachable: no answer to the first call; later ones are tried again and told as `Disconnected`.
     """
     pause = _FIRST_PAUSE_SECONDS
     begun = False
     while True:
         try:
             items, version = await client.list(resource, namespace=namespace, params=params)
-            yield Listed(resource=resource, items=items)
+            yield Snapshot(resource=resource, items=items)
             begun, pause = True, _FIRST_PAUSE_SECONDS
             watch = _Watch(client, resource, namespace=namespace, params=params or {}, version=version)
             async with aclosing(watch.events()) as events:
@@ -75,7 +75,7 @@ async def follow(
         except (Unreachable, ApiError) as error:
             if not begun or not _passing(error):
                 raise
-            yield Lost(message=str(error))
+            yield Disconnected(message=str(error))
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -120,9 +120,9 @@ class _Watch:
                             return
                         self._version = item["metadata"]["resourceVersion"]
                         if event["type"] in ("ADDED", "MODIFIED"):
-                            yield Changed(resource=self._resource, item=item)
+                            yield Updated(resource=self._resource, item=item)
                         elif event["type"] == "DELETED":
-                            yield Gone(resource=self._resource, item=item)
+                            yield Deleted(resource=self._resource, item=item)
             except ApiError as error:
                 if error.code == 410:
                     return

@@ -20,7 +20,7 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ClusterOptions:
     """What the command line says of the cluster; None is kubectl's default."""
 
     kubeconfig: str | None = None
@@ -46,35 +46,35 @@ class Target:
 
 
 def locate(
-    wish: Wish, *, environment: Mapping[str, str] = os.environ, service_account: Path = _SERVICE_ACCOUNT
+    options: ClusterOptions, *, environment: Mapping[str, str] = os.environ, service_account: Path = _SERVICE_ACCOUNT
 ) -> Target:
     """Return the cluster that is meant.
 
     Raises:
         ClientError: none can be found, with what was looked at.
     """
-    listed = wish.kubeconfig or environment.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    paths = [wish.kubeconfig] if wish.kubeconfig else [path for path in listed.split(os.pathsep) if path]
+    listed = options.kubeconfig or environment.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    paths = [options.kubeconfig] if options.kubeconfig else [path for path in listed.split(os.pathsep) if path]
     files = [path for path in paths if Path(path).is_file()]
     if files:
-        return _from_files(wish, files)
-    if wish.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in environment and service_account.is_dir():
-        return _in_cluster(wish, environment, service_account)
-    named = "--kubeconfig" if wish.kubeconfig else "KUBECONFIG" if environment.get("KUBECONFIG") else "the default"
+        return _from_files(options, files)
+    if options.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in environment and service_account.is_dir():
+        return _in_cluster(options, environment, service_account)
+    named = "--kubeconfig" if options.kubeconfig else "KUBECONFIG" if environment.get("KUBECONFIG") else "the default"
     raise ClientError(
         f"no kubeconfig: there is no {', '.join(paths)} ({named}). Point KUBECONFIG or --kubeconfig at one, "
         "as for kubectl"
     )
 
 
-def _in_cluster(wish: Wish, environment: Mapping[str, str], service_account: Path) -> Target:
+def _in_cluster(options: ClusterOptions, environment: Mapping[str, str], service_account: Path) -> Target:
     own = service_account / "namespace"
-    namespace = wish.namespace or (own.read_text(encoding="utf-8").strip() if own.is_file() else "default")
+    namespace = options.namespace or (own.read_text(encoding="utf-8").strip() if own.is_file() else "default")
     server = f"https://{environment['KUBERNETES_SERVICE_HOST']}:{environment.get('KUBERNETES_SERVICE_PORT', '443')}"
     return Target(kubeconfig=None, context=None, namespace=namespace, server=server)
 
 
-def _from_files(wish: Wish, files: list[str]) -> Target:
+def _from_files(options: ClusterOptions, files: list[str]) -> Target:
     contexts: dict[str, Any] = {}
     clusters: dict[str, Any] = {}
     current = ""
@@ -85,7 +85,7 @@ def _from_files(wish: Wish, files: list[str]) -> Target:
         clusters = {**_named(document, "clusters", "cluster"), **clusters}
         current = current or str(document.get("current-context") or "")
     shown = ", ".join(files)
-    chosen = wish.context or current
+    chosen = options.context or current
     known = f"known are {', '.join(sorted(contexts))}" if contexts else "it has none"
     if not chosen:
         raise ClientError(f"{shown} has no current context: choose one with --context ({known})")
@@ -96,7 +96,7 @@ def _from_files(wish: Wish, files: list[str]) -> Target:
     server = cluster.get("server")
     if not server:
         raise ClientError(f"{shown}: context {chosen!r} names cluster {context.get('cluster')!r}, which has no server")
-    namespace = wish.namespace or context.get("namespace") or "default"
+    namespace = options.namespace or context.get("namespace") or "default"
     return Target(
         kubeconfig=os.pathsep.join(files),
         context=chosen,

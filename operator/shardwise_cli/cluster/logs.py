@@ -12,8 +12,8 @@ from shardwise_api.wire import Step
 from . import loglines
 from .client import PODS, Client
 from .errors import ApiError, ClientError, Unreachable, UsageProblem
-from .events import Event, Gone, Listed, Lost, follow, merged
-from .live import first_line
+from .events import Deleted, Disconnected, Event, Snapshot, follow, merged
+from .live_display import first_line
 from .loglines import Line
 from .names import RESOURCES
 from .pods import PodView, attempts, pod_view, selector, wanted
@@ -121,7 +121,7 @@ class _Follower:
             async with aclosing(merged(*streams)) as events:
                 async for event in events:
                     self._take(event)
-                    if isinstance(event, Listed):
+                    if isinstance(event, Snapshot):
                         heard.add(event.resource)
                     if len(heard) == 2:
                         self._begin()
@@ -144,22 +144,22 @@ class _Follower:
         return self._run
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, Lost):
+        if isinstance(event, Disconnected):
             if not self._lost:
                 self._output.remark(f"connection lost, trying again: {first_line(event.message)}")
             self._lost = True
             return
         self._lost = False
         if event.resource == PODS:
-            if isinstance(event, Listed):
+            if isinstance(event, Snapshot):
                 self._replace(map(pod_view, event.items))
-            elif isinstance(event, Gone):
+            elif isinstance(event, Deleted):
                 self._pods.pop(pod_view(event.item).uid, None)
             else:
                 pod = pod_view(event.item)
                 self._pods[pod.uid] = pod
             return
-        items = event.items if isinstance(event, Listed) else [] if isinstance(event, Gone) else [event.item]
+        items = event.items if isinstance(event, Snapshot) else [] if isinstance(event, Deleted) else [event.item]
         mine = [run for run in (view(typed(self._run.kind, item)) for item in items) if run.uid == self._run.uid]
         if mine:
             self._run = mine[0]

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from ..commands.common import EXIT_INTERRUPTED, fail
 from .client import Client, connect
 from .errors import ClientError
-from .kubeconfig import Wish, locate
+from .kubeconfig import ClusterOptions, locate
 
 F = TypeVar("F", bound=Callable[..., Any])
 _COMPLETION_SECONDS = 3
@@ -23,11 +23,11 @@ _EXIT_TERMINATED = 143
 
 
 def cluster_options(command: F) -> F:
-    """Add --kubeconfig, --context and --namespace to a command; it gets them as `wish`."""
+    """Add --kubeconfig, --context and --namespace to a command; it gets them as `options`."""
 
     @functools.wraps(command)
     def with_wish(*, kubeconfig: str | None, context: str | None, namespace: str | None, **arguments: Any) -> Any:
-        return command(wish=Wish(kubeconfig=kubeconfig, context=context, namespace=namespace), **arguments)
+        return command(options=ClusterOptions(kubeconfig=kubeconfig, context=context, namespace=namespace), **arguments)
 
     decorated: Any = with_wish
     for option in (
@@ -51,7 +51,7 @@ def run_argument(*, many: bool = False, required: bool = True) -> Callable[[F], 
 
 
 def on_cluster(
-    wish: Wish, work: Callable[[Client], Awaitable[int]], *, interrupted: str | Callable[[], str] = ""
+    options: ClusterOptions, work: Callable[[Client], Awaitable[int]], *, interrupted: str | Callable[[], str] = ""
 ) -> NoReturn:
     """Connect, do the work and leave with its exit code; failures are told in words, never as a traceback.
 
@@ -63,7 +63,7 @@ def on_cluster(
         task = asyncio.current_task()
         if task is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        async with connect(locate(wish)) as client:
+        async with connect(locate(options)) as client:
             return await work(client)
 
     try:
@@ -81,10 +81,12 @@ def _complete(context: click.Context, _parameter: click.Parameter, incomplete: s
     from .runs import list_runs
 
     given = context.params
-    wish = Wish(kubeconfig=given.get("kubeconfig"), context=given.get("context"), namespace=given.get("namespace"))
+    options = ClusterOptions(
+        kubeconfig=given.get("kubeconfig"), context=given.get("context"), namespace=given.get("namespace")
+    )
 
     async def names() -> list[str]:
-        async with connect(locate(wish)) as client:
+        async with connect(locate(options)) as client:
             return [run["metadata"]["name"] for run in await list_runs(client, namespace=client.namespace)]
 
     try:

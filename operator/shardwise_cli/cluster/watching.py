@@ -8,11 +8,11 @@ from contextlib import aclosing
 from shardwise_api.console import safe_console
 from shardwise_api.terminal import echo
 
-from .board import Board
 from .client import Client
-from .events import Listed, follow, merged
-from .live import Display, LineDisplay, LiveDisplay
+from .events import Snapshot, follow, merged
+from .live_display import Display, LineDisplay, LiveDisplay
 from .names import RESOURCES, RunName
+from .run_store import RunStore
 
 
 def display(*, namespaces: bool = False) -> Display:
@@ -23,12 +23,12 @@ def display(*, namespaces: bool = False) -> Display:
     return LineDisplay(echo, namespaces=namespaces)
 
 
-async def watch(client: Client, names: Sequence[RunName], *, namespace: str | None, shown: Display | None) -> Board:
+async def watch(client: Client, names: Sequence[RunName], *, namespace: str | None, shown: Display | None) -> RunStore:
     """Follow the runs of these names, or all that there are, until those named are over; return how they were last.
 
     All namespaces when `namespace` is None. Without `shown` it waits in silence.
     """
-    board = Board(names)
+    store = RunStore(names)
     kinds = {kind for name in names for kind in name.kinds} or set(RESOURCES)
     # One run needs no more than events of one run: a namespace may hold thousands.
     params = {"fieldSelector": f"metadata.name={names[0].name}"} if len(names) == 1 else {}
@@ -38,13 +38,13 @@ async def watch(client: Client, names: Sequence[RunName], *, namespace: str | No
     unheard = {RESOURCES[kind] for kind in kinds}
     async with aclosing(merged(*streams)) as events:
         async for event in events:
-            board.take(event)
-            if isinstance(event, Listed):
+            store.take(event)
+            if isinstance(event, Snapshot):
                 unheard.discard(event.resource)
             if unheard:
                 continue
             if shown is not None:
-                shown.show(board)
-            if board.over:
+                shown.show(store)
+            if store.over:
                 break
-    return board
+    return store

@@ -12,7 +12,7 @@ from shardwise_api.terminal import echo
 
 from ..cluster import names
 from ..cluster.client import FIELD_MANAGER, PODS, Client
-from ..cluster.kubeconfig import Wish
+from ..cluster.kubeconfig import ClusterOptions
 from ..cluster.options import cluster_options, on_cluster, run_argument
 from ..cluster.view import RunView, view
 from .common import EXIT_COMPLETE, EXIT_FAILED
@@ -44,17 +44,17 @@ Examples:
 @click.command(epilog=SUSPEND_EPILOG)
 @cluster_options
 @run_argument(many=True)
-def suspend(wish: Wish, runs: tuple[str, ...]) -> None:
+def suspend(options: ClusterOptions, runs: tuple[str, ...]) -> None:
     """Stop the workers of RUNs until `shardwise resume`."""
-    on_cluster(wish, lambda client: _set_suspend(client, runs, value=True))
+    on_cluster(options, lambda client: _set_suspend(client, runs, value=True))
 
 
 @click.command(epilog=RESUME_EPILOG)
 @cluster_options
 @run_argument(many=True)
-def resume(wish: Wish, runs: tuple[str, ...]) -> None:
+def resume(options: ClusterOptions, runs: tuple[str, ...]) -> None:
     """Let suspended RUNs go on."""
-    on_cluster(wish, lambda client: _set_suspend(client, runs, value=False))
+    on_cluster(options, lambda client: _set_suspend(client, runs, value=False))
 
 
 async def _set_suspend(client: Client, texts: Sequence[str], *, value: bool) -> int:
@@ -87,9 +87,9 @@ async def _set_suspend(client: Client, texts: Sequence[str], *, value: bool) -> 
 @run_argument(many=True)
 @click.option("-y", "--yes", is_flag=True, help="Don't ask, also when a run has not ended.")
 @click.option("--wait", is_flag=True, help="Return when it and its pods are gone: its name is free again then.")
-def delete(wish: Wish, runs: tuple[str, ...], yes: bool, wait: bool) -> None:
+def delete(options: ClusterOptions, runs: tuple[str, ...], yes: bool, wait: bool) -> None:
     """Delete RUNs. On a terminal, asks for those that have not ended."""
-    on_cluster(wish, lambda client: _delete(client, runs, yes=yes, wait=wait))
+    on_cluster(options, lambda client: _delete(client, runs, yes=yes, wait=wait))
 
 
 async def _delete(client: Client, texts: Sequence[str], *, yes: bool, wait: bool) -> int:
@@ -119,7 +119,7 @@ async def _delete(client: Client, texts: Sequence[str], *, yes: bool, wait: bool
 
 
 async def _gone(client: Client, run: RunView) -> None:
-    from ..cluster.events import Gone, Listed, follow
+    from ..cluster.events import Deleted, Snapshot, follow
     from ..cluster.pods import selector
 
     for resource, params in (
@@ -129,9 +129,9 @@ async def _gone(client: Client, run: RunView) -> None:
         left: set[str] = set()
         async with aclosing(follow(client, resource, namespace=run.namespace, params=params)) as events:
             async for event in events:
-                if isinstance(event, Listed):
+                if isinstance(event, Snapshot):
                     left = {item["metadata"]["uid"] for item in event.items}
-                elif isinstance(event, Gone):
+                elif isinstance(event, Deleted):
                     left.discard(event.item["metadata"]["uid"])
                 if resource != PODS:
                     left &= {run.uid}

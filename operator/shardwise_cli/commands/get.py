@@ -13,7 +13,7 @@ from shardwise_api.terminal import echo, to_json
 from ..cluster import names
 from ..cluster.client import Client
 from ..cluster.errors import ClientError, UsageProblem
-from ..cluster.kubeconfig import Wish
+from ..cluster.kubeconfig import ClusterOptions
 from ..cluster.options import cluster_options, on_cluster, run_argument
 from .common import EXIT_COMPLETE
 
@@ -45,16 +45,18 @@ Examples:
     "-o", "--output", type=click.Choice(["table", "wide", "name", "json", "yaml"]),
     help="How to show them.  [default: a table; one named run on a page]",
 )  # fmt: skip
-def get(wish: Wish, runs: tuple[str, ...], everywhere: bool, output: str | None) -> None:
+def get(options: ClusterOptions, runs: tuple[str, ...], everywhere: bool, output: str | None) -> None:
     """Show RUNs of a cluster: all of a namespace in a table, or one on a page."""
-    on_cluster(wish, lambda client: _get(client, wish, runs, everywhere=everywhere, output=output))
+    on_cluster(options, lambda client: _get(client, options, runs, everywhere=everywhere, output=output))
 
 
-async def _get(client: Client, wish: Wish, texts: Sequence[str], *, everywhere: bool, output: str | None) -> int:
+async def _get(
+    client: Client, options: ClusterOptions, texts: Sequence[str], *, everywhere: bool, output: str | None
+) -> int:
     from ..cluster.runs import find_all, list_runs
     from ..cluster.view import view
 
-    if everywhere and (texts or wish.namespace):
+    if everywhere and (texts or options.namespace):
         raise UsageProblem("-A shows all namespaces: leave out names and -n, or -A")
     if texts:
         found = await find_all(client, [names.parse(text) for text in texts])
@@ -67,9 +69,9 @@ async def _get(client: Client, wish: Wish, texts: Sequence[str], *, everywhere: 
     if len(texts) == 1 and output is None:
         from shardwise_api.console import safe_console
 
-        from ..cluster.page import run_page
+        from ..cluster.details import run_details
 
-        safe_console().print(run_page(view(found[0]), now=now))
+        safe_console().print(run_details(view(found[0]), now=now))
         return EXIT_COMPLETE
     if not found:
         where = "any namespace" if everywhere else f"namespace {client.namespace}"
@@ -114,9 +116,9 @@ def _without_bookkeeping(document: dict[str, Any]) -> dict[str, Any]:
 @run_argument()
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--digest", "only_digest", is_flag=True, help="Print the digest and nothing else.")
-def result(wish: Wish, run: str, output: str, only_digest: bool) -> None:
+def result(options: ClusterOptions, run: str, output: str, only_digest: bool) -> None:
     """Show what RUN came to: digest, place of the artefacts, summary and metrics."""
-    on_cluster(wish, lambda client: _result(client, run, output=output, only_digest=only_digest))
+    on_cluster(options, lambda client: _result(client, run, output=output, only_digest=only_digest))
 
 
 async def _result(client: Client, text: str, *, output: str, only_digest: bool) -> int:
@@ -147,7 +149,7 @@ def print_result(run: Any) -> None:
     """Print digest, summary and metrics of a run that has a result, of a suite its scripts too."""
     from shardwise_api.console import safe_console
 
-    from ..cluster.page import metrics_table, result_grid, suite_table
+    from ..cluster.details import metrics_table, result_grid, suite_table
 
     console = safe_console()
     console.print(result_grid(run))

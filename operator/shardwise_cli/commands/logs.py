@@ -11,7 +11,7 @@ from shardwise_api.wire import Step
 from ..cluster import names
 from ..cluster.client import Client
 from ..cluster.errors import UsageProblem
-from ..cluster.kubeconfig import Wish
+from ..cluster.kubeconfig import ClusterOptions
 from ..cluster.options import cluster_options, on_cluster, run_argument
 from .common import EXIT_COMPLETE
 
@@ -39,11 +39,17 @@ _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright
 @click.option("-p", "--previous", is_flag=True, help="The attempt before the newest one.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="The last lines of each log.  [default: all]")
 def logs(
-    wish: Wish, run: str, shards: str | None, step: str | None, follow: bool, previous: bool, tail: int | None
+    options: ClusterOptions,
+    run: str,
+    shards: str | None,
+    step: str | None,
+    follow: bool,
+    previous: bool,
+    tail: int | None,
 ) -> None:
     """Show the logs of RUN's workers."""
     on_cluster(
-        wish,
+        options,
         lambda client: _logs(client, run, shards=shards, step=step, follow=follow, previous=previous, tail=tail),
         interrupted="no longer followed; the run goes on" if follow else "",
     )

@@ -20,7 +20,7 @@ from shardwise_operator.core.actions import EnsureJob
 from shardwise_operator.core.observed import JobState, JobView, Observed
 from shardwise_operator.core.plan import plan
 
-from ..cluster.portable import relative_paths, warnings
+from ..cluster.cluster_checks import relative_paths, warnings
 from .common import EXIT_INVALID, fail
 
 EPILOG = """

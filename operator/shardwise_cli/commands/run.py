@@ -12,9 +12,9 @@ from shardwise_api.runs import Run
 from shardwise_api.status import ConditionType, RunStatus
 from shardwise_api.terminal import to_json
 
-from ..bar import ProgressBar
 from ..local.runner import LocalRunner
 from ..local.workdir import Busy, IdentityChanged, StatusUnreadable, Workdir
+from ..progress_bar import ProgressBar
 from ..tables import print_run
 from .common import (
     EXIT_COMPLETE,

@@ -16,10 +16,10 @@ from shardwise_api.terminal import echo
 
 from ..cluster import names
 from ..cluster.client import FIELD_MANAGER, Client
+from ..cluster.cluster_checks import relative_paths, warnings
 from ..cluster.errors import ApiError, ClientError, UsageProblem
-from ..cluster.kubeconfig import Wish
+from ..cluster.kubeconfig import ClusterOptions
 from ..cluster.options import cluster_options, on_cluster
-from ..cluster.portable import relative_paths, warnings
 from ..cluster.view import RunView, view
 from .common import EXIT_COMPLETE, EXIT_FAILED, EXIT_INVALID, fail
 
@@ -53,7 +53,7 @@ _KEPT_METADATA = ("name", "namespace", "labels", "annotations", "finalizers", "o
 @click.option("--force-conflicts", is_flag=True, help="Take over fields that somebody else has set.")
 @click.argument("manifest", type=click.Path(path_type=Path))
 def submit(
-    wish: Wish, manifest: Path, overrides: tuple[str, ...], watching: bool, waiting: bool, dry_run: str,
+    options: ClusterOptions, manifest: Path, overrides: tuple[str, ...], watching: bool, waiting: bool, dry_run: str,
     force_conflicts: bool,
 ) -> None:  # fmt: skip
     """Create the run of MANIFEST in a cluster."""
@@ -66,9 +66,9 @@ def submit(
 
         click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
         sys.exit(EXIT_COMPLETE)
-    sender = _Sender(run, document, namespace=wish.namespace, dry_run=dry_run == "server", force=force_conflicts)
+    sender = _Sender(run, document, namespace=options.namespace, dry_run=dry_run == "server", force=force_conflicts)
     on_cluster(
-        wish,
+        options,
         lambda client: sender.send(client, watching=watching, waiting=waiting),
         interrupted=sender.interrupted,
     )
@@ -180,10 +180,10 @@ class _Sender:
 
         if shown:
             with display() as live:
-                board = await watch(client, [self._name], namespace=client.namespace, shown=live)
+                store = await watch(client, [self._name], namespace=client.namespace, shown=live)
         else:
-            board = await watch(client, [self._name], namespace=client.namespace, shown=None)
-        run = next(iter(board.runs), None)
+            store = await watch(client, [self._name], namespace=client.namespace, shown=None)
+        run = next(iter(store.runs), None)
         if run is None:
             raise ClientError(f"{self._name} was deleted before its end")
         if run.result is not None:

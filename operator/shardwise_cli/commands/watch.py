@@ -9,7 +9,7 @@ import click
 from ..cluster import names
 from ..cluster.client import Client
 from ..cluster.errors import UsageProblem
-from ..cluster.kubeconfig import Wish
+from ..cluster.kubeconfig import ClusterOptions
 from ..cluster.options import cluster_options, on_cluster, run_argument
 from .common import EXIT_COMPLETE, EXIT_FAILED
 
@@ -30,25 +30,25 @@ Examples:
 @cluster_options
 @run_argument(many=True, required=False)
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Runs of all namespaces.")
-def watch(wish: Wish, runs: tuple[str, ...], everywhere: bool) -> None:
+def watch(options: ClusterOptions, runs: tuple[str, ...], everywhere: bool) -> None:
     """Follow RUNs of a cluster: phase, progress, rate, time left and failures, live."""
     on_cluster(
-        wish,
-        lambda client: _watch(client, wish, runs, everywhere=everywhere),
+        options,
+        lambda client: _watch(client, options, runs, everywhere=everywhere),
         interrupted="no longer watched; the runs go on",
     )
 
 
-async def _watch(client: Client, wish: Wish, texts: Sequence[str], *, everywhere: bool) -> int:
+async def _watch(client: Client, options: ClusterOptions, texts: Sequence[str], *, everywhere: bool) -> int:
     from ..cluster.runs import find_all
     from ..cluster.watching import display, watch
 
-    if everywhere and (texts or wish.namespace):
+    if everywhere and (texts or options.namespace):
         raise UsageProblem("-A follows all namespaces: leave out names and -n, or -A")
     wanted = [names.parse(text) for text in texts]
     found = await find_all(client, wanted)
     named = [names.RunName(kind=run["kind"], name=run["metadata"]["name"]) for run in found]
     namespace = None if everywhere else client.namespace
     with display(namespaces=everywhere) as shown:
-        board = await watch(client, named, namespace=namespace, shown=shown)
-    return EXIT_COMPLETE if board.all_complete else EXIT_FAILED
+        store = await watch(client, named, namespace=namespace, shown=shown)
+    return EXIT_COMPLETE if store.all_complete else EXIT_FAILED

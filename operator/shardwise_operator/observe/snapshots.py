@@ -225,7 +225,7 @@ def _waiting(status: Body, state: Body) -> tuple[str, str]:
 
 def _shards(positions: str, *, of: str | None) -> str:
     found = indexes.from_text(positions)
-    return positions if of is None else indexes.to_text(indexes.counted_in(of, found))
+    return positions if of is None else indexes.to_text(indexes.select(of, found))
 
 
 def _time(text: str | None) -> datetime | None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shardwise_api.explain import validate
 from shardwise_api.runs import KINDS, Run
 from shardwise_api.status import RunStatus
+from shardwise_api.validation import validate
 
 from ..children.pod import reserved_environment
 from ..core.cluster_rules import cluster_problems

@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from shardwise_api import indexes
-from shardwise_api.explain import suggestion
 from shardwise_api.runs import Engine as EngineNames
 from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.sharding import shard_items
+from shardwise_api.validation import suggestion
 from shardwise_api.wire import (
     MAX_METRICS,
     Environment,

@@ -11,8 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from shardwise_api import uris
 from shardwise_api.base import ApiModel
-from shardwise_api.explain import validate
 from shardwise_api.rules import below
+from shardwise_api.validation import validate
 
 from .errors import BadConfiguration
 

@@ -179,7 +179,7 @@ def suite(
     from shardwise_api.safe_streams import settle, tell
 
     from .model.options import SuiteOptions
-    from .terminal.run_local import Wish, run_local
+    from .terminal.run_local import SuiteRequest, run_local
 
     if self_test:
         from .terminal.self_test import run_self_test
@@ -201,7 +201,7 @@ def suite(
             }
         )
         status = run_local(
-            Wish(root=root, options=options, list_only=list_only, verbose=verbose, as_json=output == "json")
+            SuiteRequest(root=root, options=options, list_only=list_only, verbose=verbose, as_json=output == "json")
         )
     except WorkError as error:
         tell(f"error: {error}")

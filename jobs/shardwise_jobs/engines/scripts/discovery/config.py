@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shardwise_api import yaml_text
+from shardwise_api import yaml_reader
 
 from ..model.entry import JobEntry
 from ..model.validation_errors import InvalidSuite, validation_errors
@@ -49,7 +49,7 @@ def read_config(path: Path) -> Config:
 
 def parse_config(text: str, *, name: str) -> Config:
     """Read a list of jobs from text; `name` says where it comes from. Raises as `read_config`."""
-    value, problems = yaml_text.read(text, name=name)
+    value, problems = yaml_reader.read(text, name=name)
     if problems:
         # A problem of the text names the file itself, one of a value its place within.
         said = (str(problem) if problem.path.startswith(name) else f"{name}: {problem}" for problem in problems)

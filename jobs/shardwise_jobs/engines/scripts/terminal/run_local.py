@@ -41,7 +41,7 @@ from .worker_advice import advise_here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class SuiteRequest:
     """What is asked for."""
 
     root: Path
@@ -52,7 +52,7 @@ class Wish:
     kill_seconds: float = KILL_SECONDS
 
 
-def run_local(wish: Wish) -> int:
+def run_local(request: SuiteRequest) -> int:
     """Do what is asked for and return the exit status.
 
     Signals are taken from here on; after a second one this process is gone when its summary is written.
@@ -60,31 +60,31 @@ def run_local(wish: Wish) -> int:
     Raises:
         BadConfiguration: it can't be done; nothing was started.
     """
-    tree, options = require_tree(wish.root), wish.options
+    tree, options = require_tree(request.root), request.options
     selection = select(tree, options)
     suite = Suite(
         tree=tree,
         jobs=selection.jobs,
         options=options,
         interpreter=options.interpreter or sys.executable,
-        kill_seconds=wish.kill_seconds,
+        kill_seconds=request.kill_seconds,
     )
     if selection.nothing_discovered:
         _warn(selection)
         tell("error: strict_discovery: there is no job, neither given nor found")
         return SuiteExit.NOTHING_DISCOVERED
-    if wish.list_only:
+    if request.list_only:
         _warn(selection)
-        return after_showing(lambda: _list(suite, as_json=wish.as_json), status=SuiteExit.SUCCESS)
+        return after_showing(lambda: _list(suite, as_json=request.as_json), status=SuiteExit.SUCCESS)
     if not selection.jobs:
         _warn(selection)
-        nothing = _Session(suite, wish=wish, interrupt=Interrupt())
-        return nothing.show_nothing() if wish.as_json else SuiteExit.SUCCESS
+        nothing = _Session(suite, request=request, interrupt=Interrupt())
+        return nothing.show_nothing() if request.as_json else SuiteExit.SUCCESS
     require_interpreter(suite.interpreter, tree=tree, environment=suite.environment)
     require_writable(tree, options=options)
     interrupt = Interrupt()
     with interrupt.installed():
-        status = _Session(suite, wish=wish, interrupt=interrupt).run(selection.warnings)
+        status = _Session(suite, request=request, interrupt=interrupt).run(selection.warnings)
         if interrupt.at_once:
             # Threads may still wait for scripts that are being killed; nobody waits for them.
             settle()
@@ -95,8 +95,8 @@ def run_local(wish: Wish) -> int:
 class _Session:
     """One run: its listener, its log, its summary."""
 
-    def __init__(self, suite: Suite, *, wish: Wish, interrupt: Interrupt) -> None:
-        self._suite, self._wish, self._interrupt = suite, wish, interrupt
+    def __init__(self, suite: Suite, *, request: SuiteRequest, interrupt: Interrupt) -> None:
+        self._suite, self._request, self._interrupt = suite, request, interrupt
         self._run_uid = str(uuid.uuid4())
         self._started = datetime.now(UTC)
         self._commit = commit_of(suite.tree)
@@ -109,10 +109,10 @@ class _Session:
         workers = options.workers(len(suite.jobs))
         console = SafeConsole(file=messages())
         with ExitStack() as stack:
-            listener: Plain = Plain(total=len(suite.jobs), verbose=self._wish.verbose)
-            if console.is_terminal and not self._wish.verbose and not options.dry_run:
+            listener: Plain = Plain(total=len(suite.jobs), verbose=self._request.verbose)
+            if console.is_terminal and not self._request.verbose and not options.dry_run:
                 listener = Board(suite.jobs, console=console)
-            stack.enter_context(orchestrator_log(suite.logs, console=listener.handler, verbose=self._wish.verbose))
+            stack.enter_context(orchestrator_log(suite.logs, console=listener.handler, verbose=self._request.verbose))
             for warning in warnings:
                 log.warning("warning: %s", warning)
             how = f"{workers} at a time" if workers > 1 else "one by one"
@@ -143,7 +143,7 @@ class _Session:
             return None
 
     def _show(self, records: Sequence[JobRecord], *, path: Path | None) -> None:
-        if self._wish.as_json:
+        if self._request.as_json:
             click.echo(json.dumps(self._summary, indent=2), file=results())
             return
         print_records(records, summary=self._summary, path=path, tree=self._suite.tree, console=wide_console())
@@ -181,7 +181,7 @@ class _Session:
             start_time=self._started,
             end_time=datetime.now(UTC),
             working_directory=str(self._suite.tree),
-            arguments=self._suite.options.arguments(verbose=self._wish.verbose),
+            arguments=self._suite.options.arguments(verbose=self._request.verbose),
             exit_status=exit_status,
             git_commit=self._commit,
             gpu_info=self._gpus,

@@ -12,10 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..figures import in_a_line
+from ..metrics_format import in_a_line
 from . import text
-from .board import Board, Key
-from .page import COLOURS, coloured
+from .details import COLOURS, coloured
+from .run_store import Key, RunStore
 from .view import RunView
 
 _STEP_PERCENT = 10
@@ -25,11 +25,11 @@ _IDLE = "no runs yet: waiting for the first (Ctrl-C leaves)"
 
 
 class Display(Protocol):
-    """Shows a board each time it has changed."""
+    """Shows a store each time it has changed."""
 
     def __enter__(self) -> Display: ...
     def __exit__(self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None: ...
-    def show(self, board: Board) -> None:
+    def show(self, store: RunStore) -> None:
         """Show how it is now."""
 
 
@@ -49,9 +49,9 @@ class LiveDisplay:
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def show(self, board: Board) -> None:
+    def show(self, store: RunStore) -> None:
         """Draw anew."""
-        self._live.update(picture(board, width=self._live.console.width, namespaces=self._namespaces))
+        self._live.update(picture(store, width=self._live.console.width, namespaces=self._namespaces))
 
 
 class LineDisplay:
@@ -71,21 +71,21 @@ class LineDisplay:
     def __exit__(self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
         pass
 
-    def show(self, board: Board) -> None:
+    def show(self, store: RunStore) -> None:
         """Say what is new."""
-        if bool(board.lost) != self._lost:
-            self._lost = bool(board.lost)
-            self._say(f"connection lost, trying again: {first_line(board.lost)}" if board.lost else "connected again")
-        if not board.runs and not board.deleted and not self._idle:
+        if bool(store.lost) != self._lost:
+            self._lost = bool(store.lost)
+            self._say(f"connection lost, trying again: {first_line(store.lost)}" if store.lost else "connected again")
+        if not store.runs and not store.deleted and not self._idle:
             self._idle = True
             self._say(_IDLE)
-        for run in board.runs:
+        for run in store.runs:
             state = (run.uid, run.phase, (run.percent or 0) // _STEP_PERCENT, run.failed, run.trouble)
             if self._said.get(run.key) != state:
                 self._said[run.key] = state
                 self._say(line(run, namespaces=self._namespaces))
-        self._deleted &= set(board.deleted)
-        for key, run in board.deleted.items():
+        self._deleted &= set(store.deleted)
+        for key, run in store.deleted.items():
             if key not in self._deleted:
                 self._deleted.add(key)
                 self._said.pop(key, None)
@@ -111,15 +111,15 @@ def line(run: RunView, *, namespaces: bool = False) -> str:
     return " ".join(parts)
 
 
-def picture(board: Board, *, width: int, namespaces: bool = False) -> RenderableType:
+def picture(store: RunStore, *, width: int, namespaces: bool = False) -> RenderableType:
     """Return the whole picture: a line per run, and below one what troubles it."""
     parts: list[RenderableType] = []
-    runs = board.runs
+    runs = store.runs
     if runs:
         parts.append(_bars(runs, width=width, namespaces=namespaces))
-    elif not board.deleted:
+    elif not store.deleted:
         parts.append(Text(_IDLE, style="dim"))
-    for run in board.deleted.values():
+    for run in store.deleted.values():
         parts.append(Text(f"{_label(run, namespaces)} deleted", style="magenta"))
     for run in runs:
         learned = "" if run.over else in_a_line(run.metrics) or _at_work(run)
@@ -128,8 +128,8 @@ def picture(board: Board, *, width: int, namespaces: bool = False) -> Renderable
         if run.trouble:
             style = "red" if run.over else "yellow"
             parts.append(Text(f"{_label(run, namespaces)}: {run.trouble}", style=style))
-    if board.lost:
-        parts.append(Text(f"connection lost, trying again: {first_line(board.lost)}", style="yellow"))
+    if store.lost:
+        parts.append(Text(f"connection lost, trying again: {first_line(store.lost)}", style="yellow"))
     return Group(*parts)
 
 

@@ -12,7 +12,7 @@ from shardwise_api.runs import IngestRun, Run, is_gang, suite_of, sweep_of
 from shardwise_api.status import ConditionType, Failure, RunStatus
 from shardwise_api.terminal import sanitize
 
-from .figures import figures
+from .metrics_format import short_metrics
 
 
 class ProgressBar:
@@ -65,7 +65,7 @@ class ProgressBar:
 
     def _beside(self, status: RunStatus) -> dict[str, object]:
         shards = status.shards
-        learned = figures({metric.name: metric.value for metric in status.metrics})
+        learned = short_metrics({metric.name: metric.value for metric in status.metrics})
         if self._ranks:
             return {**learned, "ranks": f"{shards.active}/{shards.total}"}
         if self._scripts:

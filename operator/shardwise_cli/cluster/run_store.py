@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .events import Changed, Event, Gone, Listed, Lost
+from .events import Deleted, Disconnected, Event, Snapshot, Updated
 from .names import RESOURCES, RunName
 from .runs import order, typed
 from .view import RunView, view
@@ -13,7 +13,7 @@ _KINDS = {resource: kind for kind, resource in RESOURCES.items()}
 Key = tuple[str, str, str]
 
 
-class Board:
+class RunStore:
     """Runs by name; all that there are when none is asked for."""
 
     def __init__(self, wanted: Sequence[RunName] = ()) -> None:
@@ -46,12 +46,12 @@ class Board:
 
     def take(self, event: Event) -> None:
         """Learn from an event."""
-        if isinstance(event, Lost):
+        if isinstance(event, Disconnected):
             self.lost = event.message
             return
         self.lost = ""
         kind = _KINDS[event.resource]
-        if isinstance(event, Listed):
+        if isinstance(event, Snapshot):
             listed = {run.key: run for run in (view(typed(kind, item)) for item in event.items) if self._asked(run)}
             for key in [key for key in self._runs if key[1] == kind and key not in listed]:
                 self._forget(self._runs[key])
@@ -60,9 +60,9 @@ class Board:
             return
         run = view(typed(kind, event.item))
         if self._asked(run):
-            if isinstance(event, Changed):
+            if isinstance(event, Updated):
                 self._learn(run)
-            elif isinstance(event, Gone):
+            elif isinstance(event, Deleted):
                 self._forget(run)
 
     def _learn(self, run: RunView) -> None:

@@ -17,14 +17,14 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < _ODD else f"{value:,.3f}"
 
 
-def figures(metrics: Mapping[str, float]) -> dict[str, str]:
+def short_metrics(metrics: Mapping[str, float]) -> dict[str, str]:
     """Return the figures of a training by their short names; empty for a run of another kind."""
     return {short: _figure(name, metrics[name]) for name, short in _SHOWN.items() if name in metrics}
 
 
 def in_a_line(metrics: Mapping[str, float]) -> str:
     """Return the figures of a training as `soft 0.125, hard 3`; empty for a run of another kind."""
-    return ", ".join(f"{name} {value}" for name, value in figures(metrics).items())
+    return ", ".join(f"{name} {value}" for name, value in short_metrics(metrics).items())
 
 
 def _figure(name: str, value: float) -> str:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..figures import number
+from ..metrics_format import number
 from . import text
 from .view import RunView
 
@@ -40,7 +40,7 @@ def coloured(phase: str) -> Text:
     return Text(phase, style=COLOURS.get(phase, ""))
 
 
-def run_page(run: RunView, *, now: datetime) -> Group:
+def run_details(run: RunView, *, now: datetime) -> Group:
     """Return everything that a person asks of one run."""
     parts: list[RenderableType] = [_head(run, now)]
     if not run.seen:

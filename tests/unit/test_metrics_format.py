@@ -14,15 +14,15 @@ from rich.console import Console
 from shardwise_api.runs import Run
 from shardwise_api.status import Condition, ConditionType, ItemStatus, Phase, Result, RunStatus, ShardStatus
 from shardwise_api.wire import Checkpoint, Metric, Step
-from shardwise_cli.bar import ProgressBar
-from shardwise_cli.cluster.board import Board
-from shardwise_cli.cluster.events import Listed
-from shardwise_cli.cluster.live import line, picture
+from shardwise_cli.cluster.details import run_details
+from shardwise_cli.cluster.events import Snapshot
+from shardwise_cli.cluster.live_display import line, picture
 from shardwise_cli.cluster.names import RESOURCES
-from shardwise_cli.cluster.page import run_page
+from shardwise_cli.cluster.run_store import RunStore
 from shardwise_cli.cluster.view import view
 from shardwise_cli.commands.render import actions, documents
-from shardwise_cli.figures import figures, in_a_line, number
+from shardwise_cli.metrics_format import in_a_line, number, short_metrics
+from shardwise_cli.progress_bar import ProgressBar
 from shardwise_cli.tables import print_run
 from shardwise_operator.children import ChildSettings
 from tests.support import manifests
@@ -53,7 +53,7 @@ def test_a_number_keeps_what_matters_of_it(value: float, shown: str) -> None:
 
 def test_figures_say_how_well_it_goes_and_a_run_of_another_kind_has_none() -> None:
     assert in_a_line(LEARNED) == "soft 0.00012, hard 17, accuracy 0.988, wrong 3"
-    assert figures({"seed": 1000, "wrong": 3}) == {"seed": "1000", "wrong": "3"}
+    assert short_metrics({"seed": 1000, "wrong": 3}) == {"seed": "1000", "wrong": "3"}
     assert in_a_line({"samples_processed": 100}) == ""
 
 
@@ -141,14 +141,14 @@ class TestClient:
         assert line(view(self._document())).endswith("ETA 3m20s soft 0.00012, hard 17, accuracy 0.988, wrong 3")
 
     def test_they_stand_below_the_bars_while_it_learns(self) -> None:
-        board, stream = Board(), io.StringIO()
-        board.take(Listed(resource=RESOURCES["TrainingRun"], items=[self._document()]))
-        Console(file=stream, width=100).print(picture(board, width=100))
+        store, stream = RunStore(), io.StringIO()
+        store.take(Snapshot(resource=RESOURCES["TrainingRun"], items=[self._document()]))
+        Console(file=stream, width=100).print(picture(store, width=100))
         assert "trun/life: soft 0.00012, hard 17, accuracy 0.988, wrong 3" in stream.getvalue()
 
     def test_a_page_has_the_checkpoint_and_small_numbers(self) -> None:
         stream = io.StringIO()
-        Console(file=stream, width=100).print(run_page(view(self._document()), now=NOW))
+        Console(file=stream, width=100).print(run_details(view(self._document()), now=NOW))
         assert "s3://b/checkpoint.npz (step 20)" in stream.getvalue()
         assert "0.00012" in stream.getvalue()
 
