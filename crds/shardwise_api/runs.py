@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from .base import ApiModel, Rule
 from .common import MAX_NAME_LENGTH, MUTABLE, CommonSpec, KubernetesObject, Retry, exactly_one
-from .difflogic import BATCH_SIZES, DifflogicEngine, Preset, Sweep
+from .difflogic import BATCH_SIZES, DifflogicEngine, Preset
 from .ingest import Dedup, Embedding, Index, IngestStore, Source, Tmd
 from .kato import KatoEngine
 from .scripts import KILL_SECONDS, RECORD_SECONDS, ScriptsEngine
@@ -276,18 +276,6 @@ class IngestRun(_Run):
 
 Run = TrainingRun | IngestRun
 KINDS: dict[str, type[TrainingRun] | type[IngestRun]] = {"TrainingRun": TrainingRun, "IngestRun": IngestRun}
-
-
-def is_gang(run: Run) -> bool:
-    """Say whether a run's shards are ranks: they run all at once, talk to each other, and their number may change."""
-    difflogic = None if isinstance(run, IngestRun) else run.spec.engine.difflogic
-    return difflogic is not None and difflogic.sweep is None
-
-
-def sweep_of(run: Run) -> Sweep | None:
-    """Return the sweep of a run whose shards are seeds."""
-    difflogic = None if isinstance(run, IngestRun) else run.spec.engine.difflogic
-    return None if difflogic is None else difflogic.sweep
 
 
 def suite_of(run: Run) -> ScriptsEngine | None:

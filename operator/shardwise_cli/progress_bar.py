@@ -8,9 +8,10 @@ from typing import Never
 from tqdm import tqdm
 
 from shardwise_api import safe_streams
-from shardwise_api.runs import IngestRun, Run, is_gang, suite_of, sweep_of
+from shardwise_api.runs import Run
 from shardwise_api.status import ConditionType, Failure, RunStatus
 from shardwise_api.terminal import sanitize
+from shardwise_operator.core.policies import policy_of
 
 from .metrics_format import short_metrics
 
@@ -20,9 +21,7 @@ class ProgressBar:
 
     def __init__(self, *, run: Run) -> None:
         self._label = run.metadata.name
-        self._ranks = is_gang(run)
-        self._seeds = sweep_of(run) is not None
-        self._scripts = suite_of(run) is not None
+        self._policy = policy_of(run)
         self._told = ""
         self._shown: list[Failure] = []
         # Who looks on may go, and the run goes on.
@@ -30,7 +29,7 @@ class ProgressBar:
         terminal = stream.isatty()
         self._bar: tqdm[Never] = tqdm(
             desc=self._label,
-            unit=f" {_items_of(run)}",
+            unit=f" {self._policy.progress_unit}",
             unit_scale=False,
             file=stream,
             dynamic_ncols=terminal,
@@ -64,22 +63,12 @@ class ProgressBar:
             self._bar.refresh()
 
     def _beside(self, status: RunStatus) -> dict[str, object]:
-        shards = status.shards
-        learned = short_metrics({metric.name: metric.value for metric in status.metrics})
-        if self._ranks:
-            return {**learned, "ranks": f"{shards.active}/{shards.total}"}
-        if self._scripts:
-            return {"failed": shards.failed, "running": shards.active}
-        done = f"{shards.succeeded}/{shards.total}"
-        return {**learned, "seeds": done} if self._seeds else {"errors": status.items.failed, "shards": done}
-
-
-def _items_of(run: Run) -> str:
-    if isinstance(run, IngestRun):
-        return "chunks"
-    if suite_of(run) is not None:
-        return "scripts"
-    return "steps" if is_gang(run) or sweep_of(run) is not None else "samples"
+        learned = (
+            short_metrics({metric.name: metric.value for metric in status.metrics})
+            if self._policy.shows_metrics
+            else {}
+        )
+        return {**learned, **self._policy.progress_details(status)}
 
 
 def _waiting(status: RunStatus) -> str:

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from shardwise_api.console import safe_console
-from shardwise_api.runs import Run, is_gang, suite_of, sweep_of
+from shardwise_api.runs import Run
 from shardwise_api.safe_streams import results
 from shardwise_api.status import ConditionType, RunStatus
-from shardwise_api.wire import SuiteCounts
+from shardwise_operator.core.policies import policy_of
 
 from .metrics_format import number
 
@@ -32,18 +32,9 @@ def print_run(run: Run, *, logs: Path) -> None:
         condition = status.condition(type_)
         if condition is not None and condition.message:
             table.add_row("message", condition.message)
-    items = status.items
-    training = is_gang(run) or sweep_of(run) is not None
-    if training:
-        table.add_row("steps", f"{items.done:,}" if items.total is None else f"{items.done:,} of {items.total:,}")
-        table.add_row("ranks" if is_gang(run) else "seeds", _shards(run, status))
-    elif status.suite is not None:
-        table.add_row("scripts", counted(status.suite.counts))
-        if status.suite.exit_status is not None:
-            table.add_row("exit status", str(status.suite.exit_status))
-    else:
-        table.add_row("items", f"{items.done:,} done, {items.failed:,} failed, {items.skipped:,} skipped")
-        table.add_row("shards", f"{status.shards.succeeded} of {status.shards.total} done")
+    policy = policy_of(run)
+    for label, value in policy.result_rows(status):
+        table.add_row(label, value)
     metrics = {metric.name: metric.value for metric in status.metrics}
     if rate := metrics.get("rate_samples_per_sec"):
         table.add_row("rate", f"{rate:,.0f} samples/s ({metrics.get('total_time_seconds', 0):.1f} s of work)")
@@ -52,7 +43,7 @@ def print_run(run: Run, *, logs: Path) -> None:
         if status.result.uri:
             table.add_row("summary", status.result.uri)
         for name, value in status.result.summary.items():
-            if (training and name != "steps") or (value and name in _OF_A_SUMMARY):
+            if (policy.shows_metrics and name != "steps") or (value and name in _OF_A_SUMMARY):
                 table.add_row(name, _shown(value))
     if status.checkpoint is not None:
         table.add_row("checkpoint", f"{status.checkpoint.uri} (step {status.checkpoint.step:,})")
@@ -63,22 +54,12 @@ def print_run(run: Run, *, logs: Path) -> None:
     if status.failures:
         table.add_row("logs", str(logs))
     console.print(table)
-    if suite_of(run) is not None:
+    if status.suite is not None:
         _print_jobs(console, status)
-    elif training:
+    elif policy.shows_metrics:
         _print_metrics(console, metrics)
     else:
         _print_levels(console, metrics)
-
-
-def counted(counts: SuiteCounts) -> str:
-    """Return how many scripts of a suite went which way, in words."""
-    numbers = {
-        "succeeded": counts.success, "failed": counts.failed, "skipped": counts.skipped,
-        "interrupted": counts.interrupted,
-    }  # fmt: skip
-    told = ", ".join(f"{number:,} {word}" for word, number in numbers.items() if number)
-    return f"{told or 'none over'} of {counts.total:,}"
 
 
 def _print_jobs(console: Console, status: RunStatus) -> None:
@@ -99,12 +80,6 @@ def _print_jobs(console: Console, status: RunStatus) -> None:
     if (left_out := suite.counts.total - len(suite.jobs)) > 0:
         table.add_row(f"… {left_out} more in the summary", "", "", "", "")
     console.print(table)
-
-
-def _shards(run: Run, status: RunStatus) -> str:
-    if is_gang(run):
-        return str(status.shards.total)
-    return f"{status.shards.succeeded} solved, {status.shards.failed} not, of {status.shards.total}"
 
 
 def _shown(value: object) -> str:

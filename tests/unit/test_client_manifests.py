@@ -10,9 +10,10 @@ from shardwise_api.manifest import load_manifest, parse_manifest
 from shardwise_api.runs import Run
 from shardwise_api.wire import RunDocument, Step
 from shardwise_cli.cluster.cluster_checks import relative_paths, warnings
-from shardwise_cli.commands.render import UNKNOWN_FINGERPRINT, actions, documents
+from shardwise_cli.commands.render import actions, documents
 from shardwise_cli.commands.submit import to_send
 from shardwise_operator.children import ChildSettings
+from shardwise_operator.core.policies.base import UNKNOWN_FINGERPRINT
 from tests.support import manifests
 from tests.support.client import INGEST, PORTABLE
 

@@ -12,11 +12,10 @@ import click
 from rich.table import Table
 
 from shardwise_api.console import safe_console
-from shardwise_api.difflogic import DifflogicEngine
-from shardwise_api.runs import Run, TrainingRun, engine_name, suite_of
-from shardwise_api.sharding import shard_items
+from shardwise_api.runs import Run
 from shardwise_api.wire import Environment, PrepareResult, Step, StepFailure
 from shardwise_operator.core.plan import run_document
+from shardwise_operator.core.policies import policy_of
 
 from ..local.jobs import WORKER
 from ..local.runner import local_parallelism, worker_environment
@@ -34,7 +33,8 @@ def plan(manifest: Path, overrides: tuple[str, ...], workdir: Path | None) -> No
     run = load(manifest, overrides)
     directory = open_workdir(manifest, run, workdir)
     prepared = _look(run, directory)
-    if suite_of(run) is not None:
+    policy = policy_of(run)
+    if policy.lists_scripts:
         print_suite(run, prepared, workdir=directory.path)
         return
     sharding = run.spec.sharding
@@ -43,21 +43,16 @@ def plan(manifest: Path, overrides: tuple[str, ...], workdir: Path | None) -> No
     table = Table(title=f"{run.kind} {run.metadata.name}", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    plugin = run.spec.engine.plugin if isinstance(run, TrainingRun) else None
-    table.add_row("engine", engine_name(run) if plugin is None else f"{plugin.name} (plugin)")
+    table.add_row("engine", policy.engine)
     total = prepared.items_total
     details = prepared.details
-    difflogic = run.spec.engine.difflogic if isinstance(run, TrainingRun) else None
-    table.add_row("items" if difflogic is None else "steps", "unknown until read" if total is None else f"{total:,}")
+    table.add_row(policy.items, "unknown until read" if total is None else f"{total:,}")
     if details.get("samples") is not None:
         table.add_row(
             "of these", f"{details['samples']:,} to learn, {details['failed']} broken, {details['skipped']} too short"
         )
-    if difflogic is None:
-        table.add_row("shards", f"{sharding.shards} {sharding.strategy}, blocks of {run.spec.block_size} items")
-    else:
-        table.add_row("batch", f"{difflogic.samples} samples, {difflogic.steps:,} steps at most")
-        table.add_row("shards", _training_shards(difflogic, sharding.shards))
+    for label, value in policy.plan_rows():
+        table.add_row(label, value)
     table.add_row("processes", f"{processes} at once")
     if guarantee := details.get("guarantee"):
         table.add_row("guarantee", str(guarantee))
@@ -65,7 +60,7 @@ def plan(manifest: Path, overrides: tuple[str, ...], workdir: Path | None) -> No
     if prepared.already_complete:
         table.add_row("ledger", "all blocks of this run are done: running it again changes nothing")
     console.print(table)
-    if difflogic is None:
+    if not policy.shows_metrics:
         console.print(_shards(run, total))
 
 
@@ -107,34 +102,12 @@ def _shards(run: Run, total: int | None) -> Table:
         if total is None:
             table.add_row(str(shard), *_unknown(4))
             continue
-        items, blocks, ends = _dealt(run, shard, total)
-        table.add_row(str(shard), f"{items:,}", f"{blocks:,}", *ends)
+        share = policy_of(run).share(shard, total=total)
+        ends = (f"{end:,}" for end in share.ends) if share.ends else ("-", "-")
+        table.add_row(str(shard), f"{share.items:,}", f"{share.blocks:,}", *ends)
     if sharding.shards > LISTED_SHARDS:
         table.add_row("…", *_unknown(4))
     return table
-
-
-def _dealt(run: Run, shard: int, total: int) -> tuple[int, int, tuple[str, str]]:
-    """Return a shard's items and blocks, and its first and last item."""
-    sharding, size = run.spec.sharding, run.spec.block_size
-    if engine_name(run) != "plugin":
-        items = shard_items(strategy=sharding.strategy, shards=sharding.shards, shard=shard, total=total)
-        return len(items), -(-len(items) // size), (f"{items[0]:,}", f"{items[-1]:,}") if items else ("-", "-")
-    # Its blocks are numbered over the whole input, and dealt as a whole.
-    blocks = shard_items(strategy=sharding.strategy, shards=sharding.shards, shard=shard, total=-(-total // size))
-    if not blocks:
-        return 0, 0, ("-", "-")
-    last = min((blocks[-1] + 1) * size, total)
-    short = len(blocks) * size - ((blocks[-1] + 1) * size - last)
-    return short, len(blocks), (f"{blocks[0] * size:,}", f"{last - 1:,}")
-
-
-def _training_shards(engine: DifflogicEngine, shards: int) -> str:
-    if engine.sweep is None:
-        return f"{shards} ranks, which share each batch" if shards > 1 else "1 rank"
-    seeds = ", ".join(map(str, engine.sweep.seeds[:LISTED_SHARDS]))
-    more = ", …" if len(engine.sweep.seeds) > LISTED_SHARDS else ""
-    return f"{shards} seeds: {seeds}{more}"
 
 
 def _unknown(columns: int) -> Iterable[str]:

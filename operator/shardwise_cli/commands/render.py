@@ -5,20 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
-from shardwise_api import indexes
 from shardwise_api.manifest import InvalidManifest, load_manifest
-from shardwise_api.runs import Run, suite_of
+from shardwise_api.runs import Run
 from shardwise_api.terminal import echo
-from shardwise_api.wire import PrepareResult, Step
+from shardwise_api.wire import Step
 from shardwise_operator.core.actions import EnsureJob
 from shardwise_operator.core.observed import JobState, JobView, Observed
 from shardwise_operator.core.plan import plan
+from shardwise_operator.core.policies import policy_of
 
 from ..cluster.cluster_checks import relative_paths, warnings
 from .common import EXIT_INVALID, fail
@@ -34,7 +33,6 @@ Examples:
   shardwise render run.yaml | kubectl apply --dry-run=server -f -
 """
 UNKNOWN_UID = "00000000-0000-0000-0000-000000000000"
-UNKNOWN_FINGERPRINT = "known-after-the-prepare-step"
 _DEFAULT_IMAGE = "shardwise/worker:VERSION"
 _REMARKS = {
     Step.PREPARE: "looks at the input, counts and checks; one pod",
@@ -115,24 +113,14 @@ def documents(run: Run, *, settings: Any, steps: list[Step]) -> Iterator[str]:
 def actions(run: Run) -> list[EnsureJob]:
     """Return what the operator's own plan asks for, step after step, were each to go well."""
     now = datetime.now(UTC)
-    suite = suite_of(run)
-    prepared = PrepareResult(input_fingerprint=UNKNOWN_FINGERPRINT)
-    if suite is not None:
-        # The scripts of podOverrides behind as many others as run at once: what is found nobody knows yet.
-        overrides = suite.pod_overrides or ()
-        ends = [*accumulate((len(override.ids) for override in overrides), initial=suite.max_workers)]
-        prepared.parts = [indexes.to_text(range(*interval)) for interval in pairwise(ends)] or None
-        prepared.items_total = ends[-1]
     done = {
-        Step.PREPARE: prepared.model_dump_json(by_alias=True, exclude_none=True),
+        Step.PREPARE: policy_of(run).imagined().model_dump_json(by_alias=True, exclude_none=True),
         Step.WORK: "",
     }
-    fresh = run.model_copy(deep=True)
+    # What a dry run leaves out is worth seeing too.
+    fresh = policy_of(run).not_dry()
     fresh.status = None
     fresh.spec.suspend = False
-    if (own := suite_of(fresh)) is not None:
-        # What a dry run leaves out is worth seeing too.
-        own.dry_run = False
     seen: dict[Step, JobView] = {}
     found = []
     for step in Step:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import FrameType, TracebackType
 
-from shardwise_api.runs import Run, engine_name, is_gang, suite_of, sweep_of
+from shardwise_api.runs import Run
 from shardwise_api.safe_streams import tell
 from shardwise_api.status import Failure, RunStatus
 from shardwise_api.wire import Environment, RunDocument, Step
@@ -66,7 +66,7 @@ class LocalRunner:
         self._on_status = on_status
         self._jobs: dict[Step, LocalJob] = {}
         self._environment = worker_environment(run, workdir)
-        self._finishing = _finishing(run)
+        self._finishing = policy_of(run).finishing
 
     def __enter__(self) -> LocalRunner:
         return self
@@ -156,21 +156,12 @@ class LocalRunner:
 
 def identity_of(run: Run, document: RunDocument) -> dict[str, object]:
     """Return the fields that the numbers of a run's blocks rest on; none for work that isn't cut into blocks."""
-    if is_gang(run) or sweep_of(run) is not None or suite_of(run) is not None or document.prepared is None:
-        return {}
-    # A plugin's blocks are numbered over the whole input, whatever the number of shards.
-    shards = {} if engine_name(run) == "plugin" else {"spec.sharding.shards": run.spec.sharding.shards}
-    return {
-        "spec.sharding.strategy": str(run.spec.sharding.strategy),
-        **shards,
-        "spec.blockSize": run.spec.block_size,
-        "input": document.prepared.input_fingerprint,
-    }
+    return {} if document.prepared is None else policy_of(run).identity(document.prepared)
 
 
 def local_parallelism(run: Run, wanted: int) -> int:
     """Return how many workers run at once here: what the manifest says, else one per core; ranks all of them."""
-    if run.spec.sharding.parallelism is not None or is_gang(run) or suite_of(run) is not None:
+    if run.spec.sharding.parallelism is not None or not policy_of(run).worker_per_core:
         return wanted
     return max(1, min(wanted, len(os.sched_getaffinity(0))))
 
@@ -180,17 +171,10 @@ def worker_environment(run: Run, workdir: Workdir) -> Mapping[str, str]:
     output = run.spec.output.uri if run.spec.output is not None else workdir.output.absolute().as_uri()
     named = {str(entry["name"]): str(entry["value"]) for entry in run.spec.worker.env if "value" in entry}
     meeting: dict[str, str] = (
-        {} if not is_gang(run) else {Environment.RENDEZVOUS: workdir.rendezvous.absolute().as_uri()}
+        {Environment.RENDEZVOUS: workdir.rendezvous.absolute().as_uri()} if policy_of(run).peers_talk else {}
     )
     beside: dict[str, str] = {} if workdir.manifests is None else {Environment.FOLDER: str(workdir.manifests)}
     return {**single_threaded(run), **named, **meeting, **beside, Environment.OUTPUT: output}
-
-
-def _finishing(run: Run) -> str:
-    suite = suite_of(run)
-    if suite is not None:
-        return f"waiting {suite.grace_seconds} s for the scripts that run"
-    return f"finishing the current {'step' if is_gang(run) or sweep_of(run) is not None else 'blocks'}"
 
 
 def _say(text: str) -> None:

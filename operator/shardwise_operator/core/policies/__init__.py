@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from shardwise_api.runs import IngestRun, Run
 
-from .base import Ending, Policy
-from .blocks import BlocksPolicy
+from .base import Ending, Policy, Share
+from .blocks import BlocksPolicy, PluginPolicy
 from .ingestion import IngestionPolicy
 from .ranks import RanksPolicy
 from .suite import SuitePolicy
 from .sweep import SweepPolicy
 
-__all__ = ["Ending", "Policy", "policy_of"]
+__all__ = ["Ending", "Policy", "Share", "policy_of"]
 
 
 def policy_of(run: Run) -> Policy:
@@ -22,6 +22,8 @@ def policy_of(run: Run) -> Policy:
     if engine.scripts is not None:
         return SuitePolicy(run, engine.scripts)
     if engine.difflogic is not None:
-        sweep = engine.difflogic.sweep
-        return RanksPolicy(run) if sweep is None else SweepPolicy(run, sweep)
+        training, sweep = engine.difflogic, engine.difflogic.sweep
+        return RanksPolicy(run, training) if sweep is None else SweepPolicy(run, training, sweep)
+    if engine.plugin is not None:
+        return PluginPolicy(run, engine.plugin)
     return BlocksPolicy(run, patterns=engine.kato)

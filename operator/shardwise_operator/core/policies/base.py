@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from shardwise_api.common import SecretKeyRef
-from shardwise_api.runs import Run
+from shardwise_api.runs import Run, engine_name
 from shardwise_api.scripts import PodOverride
+from shardwise_api.sharding import shard_items
 from shardwise_api.status import ItemStatus, RunStatus
 from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunResult, Step, WorkerExit
 
 from ..observed import JobState, JobView, Observed
 from ..progress import at_least, presentable, speed, sum_of, working_seconds
 from ..retry_policy import ONE_STEP, UNCOUNTED, RetryPolicy
+
+UNKNOWN_FINGERPRINT = "known-after-the-prepare-step"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,16 @@ class Ending:
 
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What a shard has of the input."""
+
+    items: int
+    blocks: int
+    ends: tuple[int, int] | None
+    """Its first and last item."""
 
 
 class Policy:
@@ -39,6 +52,15 @@ class Policy:
     """A worker's libraries are kept to one thread: the shards are the parallelism."""
     records_node: ClassVar[bool] = False
     """Workers write down which node they ran on."""
+    worker_per_core: ClassVar[bool] = True
+    """On one machine, as many workers run at once as it has cores, unless the manifest says how many."""
+    shows_metrics: ClassVar[bool] = False
+    """What is learned is what people watch, and read at the end."""
+    lists_scripts: ClassVar[bool] = False
+    """A plan shows which scripts were found."""
+    items: ClassVar[str] = "items"
+    """What a table calls what the work is counted in."""
+    progress_unit: ClassVar[str] = "samples"
     already_complete: ClassVar[str] = "the ledger held every block of this run"
 
     def __init__(self, run: Run) -> None:
@@ -62,6 +84,10 @@ class Policy:
     def is_dry_run(self) -> bool:
         """Whether a run that is complete has done nothing."""
         return False
+
+    def not_dry(self) -> Run:
+        """Return a copy of the run that is no dry run."""
+        return self.run.model_copy(deep=True)
 
     def skips_work(self, prepared: PrepareResult) -> bool:
         """Say whether there is nothing for workers to do."""
@@ -160,6 +186,56 @@ class Policy:
     def conclude(self, status: RunStatus, result: RunResult) -> Ending | None:
         """Fill in what the result says beyond a digest; return why the run has failed although it has a result."""
         return None
+
+    # -- what a person sees
+
+    def imagined(self) -> PrepareResult:
+        """Return a prepare step's result that stands for the one that nobody knows yet."""
+        return PrepareResult(input_fingerprint=UNKNOWN_FINGERPRINT)
+
+    def identity(self, prepared: PrepareResult) -> dict[str, object]:
+        """Return the fields that the numbers of a run's blocks rest on; none for work that isn't cut into blocks."""
+        return {
+            "spec.sharding.strategy": str(self.run.spec.sharding.strategy),
+            "spec.sharding.shards": self.run.spec.sharding.shards,
+            "spec.blockSize": self.run.spec.block_size,
+            "input": prepared.input_fingerprint,
+        }
+
+    def share(self, shard: int, *, total: int) -> Share:
+        """Return what a shard has of an input of `total` items."""
+        sharding, size = self.run.spec.sharding, self.run.spec.block_size
+        items = shard_items(strategy=sharding.strategy, shards=sharding.shards, shard=shard, total=total)
+        ends = (items[0], items[-1]) if items else None
+        return Share(items=len(items), blocks=-(-len(items) // size), ends=ends)
+
+    @property
+    def engine(self) -> str:
+        """What a plan calls the engine."""
+        return engine_name(self.run)
+
+    @property
+    def finishing(self) -> str:
+        """What workers do that were asked to stop."""
+        return "finishing the current blocks"
+
+    def plan_rows(self) -> list[tuple[str, str]]:
+        """Return label and value of how the work is dealt."""
+        sharding = self.run.spec.sharding
+        return [("shards", f"{sharding.shards} {sharding.strategy}, blocks of {self.run.spec.block_size} items")]
+
+    def progress_details(self, status: RunStatus) -> dict[str, object]:
+        """Return what stands beside a progress bar."""
+        shards = status.shards
+        return {"errors": status.items.failed, "shards": f"{shards.succeeded}/{shards.total}"}
+
+    def result_rows(self, status: RunStatus) -> list[tuple[str, str]]:
+        """Return label and value of how much was done."""
+        items, shards = status.items, status.shards
+        return [
+            ("items", f"{items.done:,} done, {items.failed:,} failed, {items.skipped:,} skipped"),
+            ("shards", f"{shards.succeeded} of {shards.total} done"),
+        ]
 
 
 def show(status: RunStatus, report: ProgressReport) -> None:

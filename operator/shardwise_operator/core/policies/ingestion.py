@@ -21,6 +21,8 @@ _DIGITS = 3
 class IngestionPolicy(Policy):
     """See `Policy`."""
 
+    progress_unit = "chunks"
+
     def __init__(self, run: IngestRun) -> None:
         super().__init__(run)
         self._store = run.spec.store

@@ -15,17 +15,18 @@ from shardwise_api.wire import ItemCounts, ProgressReport, Step
 from ..conditions import shortened
 from ..observed import JobState, JobView, Observed
 from ..progress import at_least, sum_of
-from .base import Policy
+from .training import TrainingPolicy
 
 MAX_RANKS_CHARACTERS = 200
 LEADER = 0
 
 
-class RanksPolicy(Policy):
+class RanksPolicy(TrainingPolicy):
     """See `Policy`."""
 
     peers_talk = True
     resizable = True
+    worker_per_core = False
 
     def parallelism(self, shards: int) -> int:
         """See `Policy.parallelism`: all at once, whatever the manifest says."""
@@ -74,3 +75,15 @@ class RanksPolicy(Policy):
     def shards_at_end(self, work: JobView) -> int:
         """See `Policy.shards_at_end`: another number comes too late, also one that the Job was given at its end."""
         return min(work.completions, len(work.completed)) if work.state is JobState.COMPLETE else work.completions
+
+    def _workers_in_words(self) -> str:
+        shards = self.run.spec.sharding.shards
+        return f"{shards} ranks, which share each batch" if shards > 1 else "1 rank"
+
+    def progress_details(self, status: RunStatus) -> dict[str, object]:
+        """See `Policy.progress_details`."""
+        return {"ranks": f"{status.shards.active}/{status.shards.total}"}
+
+    def result_rows(self, status: RunStatus) -> list[tuple[str, str]]:
+        """See `Policy.result_rows`."""
+        return [*super().result_rows(status), ("ranks", str(status.shards.total))]

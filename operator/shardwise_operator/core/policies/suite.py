@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 
 from shardwise_api import indexes
 from shardwise_api.common import MAX_SHARDS
-from shardwise_api.runs import Run
+from shardwise_api.runs import Run, TrainingRun
 from shardwise_api.scripts import PodOverride, ScriptsEngine
 from shardwise_api.status import ConditionType, ItemStatus, RunStatus
 from shardwise_api.wire import (
@@ -47,6 +48,9 @@ class SuitePolicy(Policy):
     silence_is_stall = False
     limits_threads = False
     records_node = True
+    lists_scripts = True
+    worker_per_core = False
+    progress_unit = "scripts"
     already_complete = "every script had succeeded"
 
     def __init__(self, run: Run, suite: ScriptsEngine) -> None:
@@ -69,6 +73,14 @@ class SuitePolicy(Policy):
     def is_dry_run(self) -> bool:
         """See `Policy.is_dry_run`."""
         return self._suite.dry_run
+
+    def not_dry(self) -> Run:
+        """See `Policy.not_dry`."""
+        suite = self._suite.model_copy(update={"dry_run": False})
+        run = super().not_dry()
+        assert isinstance(run, TrainingRun)
+        run.spec.engine.scripts = suite
+        return run
 
     def skips_work(self, prepared: PrepareResult) -> bool:
         """See `Policy.skips_work`."""
@@ -195,6 +207,44 @@ class SuitePolicy(Policy):
             return None
         reason = "Interrupted" if result.suite.exit_status == INTERRUPTED else "MandatoryJobFailed"
         return Ending(reason=reason, message=result.suite.message)
+
+    def imagined(self) -> PrepareResult:
+        """See `Policy.imagined`: the scripts of podOverrides behind as many others as run at once."""
+        ends = [*accumulate((len(override.ids) for override in self.pod_overrides), initial=self._suite.max_workers)]
+        parts = [indexes.to_text(range(*interval)) for interval in pairwise(ends)] or None
+        return super().imagined().model_copy(update={"parts": parts, "items_total": ends[-1]})
+
+    def identity(self, prepared: PrepareResult) -> dict[str, object]:
+        """See `Policy.identity`: scripts have names."""
+        return {}
+
+    @property
+    def finishing(self) -> str:
+        """See `Policy.finishing`."""
+        return f"waiting {self._suite.grace_seconds} s for the scripts that run"
+
+    def progress_details(self, status: RunStatus) -> dict[str, object]:
+        """See `Policy.progress_details`."""
+        return {"failed": status.shards.failed, "running": status.shards.active}
+
+    def result_rows(self, status: RunStatus) -> list[tuple[str, str]]:
+        """See `Policy.result_rows`."""
+        if status.suite is None:
+            return super().result_rows(status)
+        exit_status = status.suite.exit_status
+        return [
+            ("scripts", _counted(status.suite.counts)),
+            *([] if exit_status is None else [("exit status", str(exit_status))]),
+        ]
+
+
+def _counted(counts: SuiteCounts) -> str:
+    numbers = {
+        "succeeded": counts.success, "failed": counts.failed, "skipped": counts.skipped,
+        "interrupted": counts.interrupted,
+    }  # fmt: skip
+    found = ", ".join(f"{number:,} {word}" for word, number in numbers.items() if number)
+    return f"{found or 'none over'} of {counts.total:,}"
 
 
 def _exit_status(status: RunStatus, *, suspended: bool) -> int | None:

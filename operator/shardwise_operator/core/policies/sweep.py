@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from shardwise_api.difflogic import Sweep
+from shardwise_api.difflogic import DifflogicEngine, Sweep
 from shardwise_api.runs import Run
 from shardwise_api.status import RunStatus
 from shardwise_api.wire import ExitCode, Metric, Step
@@ -12,17 +12,19 @@ from shardwise_api.wire import ExitCode, Metric, Step
 from ..observed import Observed
 from ..progress import metric_of
 from ..retry_policy import RetryPolicy
-from .base import Policy, show
+from .base import show
+from .training import TrainingPolicy
 
 _WRONG = "wrong"
 _SEED = "seed"
+_LISTED_SEEDS = 20
 
 
-class SweepPolicy(Policy):
+class SweepPolicy(TrainingPolicy):
     """See `Policy`."""
 
-    def __init__(self, run: Run, sweep: Sweep) -> None:
-        super().__init__(run)
+    def __init__(self, run: Run, training: DifflogicEngine, sweep: Sweep) -> None:
+        super().__init__(run, training)
         self._sweep = sweep
 
     def retry(self, *, step: Step, completions: int) -> RetryPolicy:
@@ -55,3 +57,18 @@ class SweepPolicy(Policy):
         seed = Metric(name=_SEED, value=self._sweep.seeds[best.shard])
         metrics = [seed, *best.metrics] if best.metrics else []
         show(status, best.model_copy(update={"metrics": metrics}))
+
+    def _workers_in_words(self) -> str:
+        seeds = ", ".join(map(str, self._sweep.seeds[:_LISTED_SEEDS]))
+        more = ", …" if len(self._sweep.seeds) > _LISTED_SEEDS else ""
+        return f"{self.run.spec.sharding.shards} seeds: {seeds}{more}"
+
+    def progress_details(self, status: RunStatus) -> dict[str, object]:
+        """See `Policy.progress_details`."""
+        return {"seeds": f"{status.shards.succeeded}/{status.shards.total}"}
+
+    def result_rows(self, status: RunStatus) -> list[tuple[str, str]]:
+        """See `Policy.result_rows`."""
+        shards = status.shards
+        seeds = f"{shards.succeeded} solved, {shards.failed} not, of {shards.total}"
+        return [*super().result_rows(status), ("seeds", seeds)]
