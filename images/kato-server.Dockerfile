@@ -38,6 +38,7 @@ RUN --mount=type=secret,id=settings --mount=type=secret,id=certificates --mount=
 FROM tools AS source
 COPY pyproject.toml LICENSE /source/
 COPY crds/shardwise_api /source/crds/shardwise_api
+COPY sdk/shardwise /source/sdk/shardwise
 COPY jobs/shardwise_jobs /source/jobs/shardwise_jobs
 RUN PYC_INVALIDATION_MODE=UNCHECKED_HASH /tools/bin/uv pip install --python /tools/bin/python --offline --no-cache \
          --no-build-isolation --no-deps --compile-bytecode --target /app /source \
