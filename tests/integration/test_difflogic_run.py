@@ -18,7 +18,7 @@ from shardwise.engine.files import OutputFolder
 from shardwise_api.wire import Environment, ExitCode, RunResult, Step
 from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, digest_of, opened
 from shardwise_jobs.engines.difflogic.training.loop import Training
-from shardwise_jobs.mpi.world import Alone
+from shardwise_jobs.mpi.communicator import SingleProcess
 from tests.support.cli import SHARDWISE, Finished, finish
 from tests.support.leash import leashed
 from tests.support.require import missing
@@ -35,7 +35,7 @@ MPIEXEC = Path(sys.executable).parent / "mpiexec"
 
 def digest(of: Training, *, folder: Path) -> str:
     """Return the digest of a training within this process."""
-    last = trained(of, folder=folder / "expected", world=Alone())
+    last = trained(of, folder=folder / "expected", world=SingleProcess())
     return f"sha256:{digest_of(logits=last.state.logits, step=last.state.step)}"
 
 
@@ -128,7 +128,7 @@ class TestPods:
     def test_what_can_not_work_is_refused_by_prepare_in_one_line(
         self, fields: dict[str, Any], said: str, tmp_path: Path
     ) -> None:
-        trained(training(LIFE, steps=4), folder=tmp_path / "out", world=Alone())
+        trained(training(LIFE, steps=4), folder=tmp_path / "out", world=SingleProcess())
         ended = pods(tmp_path, {**LIFE_RUN, **fields}).prepare()
         assert ended.code == ExitCode.BAD_CONFIGURATION
         assert re.search(said, ended.failure.message)

@@ -24,7 +24,7 @@ from shardwise_api.manifest import InvalidManifest, load_manifest
 from shardwise_api.runs import TrainingRun, TrainingRunSpec
 from shardwise_api.terminal import echo
 from shardwise_api.wire import RunDocument, RunResult
-from shardwise_jobs.mpi.world import World, open_world
+from shardwise_jobs.mpi.communicator import Communicator, open_communicator
 
 from . import finalize
 from .training.loop import Moment, train
@@ -95,9 +95,9 @@ def train_by_hand(manifest: Path, *, overrides: Sequence[str], output: str | Non
     """Train to the end, or to Ctrl-C, and publish what came of it; return an exit code."""
     stop = Stop()
     stop.install()
-    world: World | None = None
+    world: Communicator | None = None
     try:
-        world = open_world()
+        world = open_communicator()
         asked = asked_for(manifest, overrides=overrides, output=output)
         return _trained(asked, world=world, stop=stop)
     except Interrupted as error:
@@ -119,7 +119,7 @@ def train_by_hand(manifest: Path, *, overrides: Sequence[str], output: str | Non
         raise
 
 
-def _trained(asked: Asked, *, world: World, stop: Callable[[], bool]) -> int:
+def _trained(asked: Asked, *, world: Communicator, stop: Callable[[], bool]) -> int:
     part = asked.part.in_room(asked.spec, ranks=world.size, environment=os.environ)
     if world.size not in (1, asked.spec.sharding.shards):
         _say(
@@ -136,14 +136,14 @@ def _trained(asked: Asked, *, world: World, stop: Callable[[], bool]) -> int:
     return 0
 
 
-def _check_writable(output: OutputFolder, *, world: World) -> None:
+def _check_writable(output: OutputFolder, *, world: Communicator) -> None:
     said = b""
     if world.rank == 0:
         try:
             output.check_writable()
         except WorkError as error:
             said = str(error).encode()
-    if said := world.share(said):
+    if said := world.broadcast(said):
         raise BadConfiguration(said.decode())
 
 
@@ -167,7 +167,7 @@ def _print(result: RunResult) -> None:
         echo(f"warning: {warning}", err=True)
 
 
-def _say(world: World | None, text: str) -> None:
+def _say(world: Communicator | None, text: str) -> None:
     """Say once what all ranks know."""
     if world is None or world.rank == 0:
         echo(text, err=True)

@@ -18,7 +18,7 @@ import numpy as np
 from shardwise.engine.errors import BadConfiguration, BadInput, Interrupted, Temporary, WorkError
 from shardwise.engine.files import OutputFolder
 from shardwise_api.difflogic import DifflogicEngine
-from shardwise_jobs.mpi.world import World
+from shardwise_jobs.mpi.communicator import Communicator
 
 from ..experiments import data
 from ..experiments.evaluate import evaluate
@@ -136,7 +136,7 @@ class Moment:
 def train(
     training: Training,
     *,
-    world: World,
+    world: Communicator,
     output: OutputFolder,
     stop: Callable[[], bool],
     begin: Callable[[int], object] = lambda step: None,
@@ -169,7 +169,9 @@ def train(
 class _Loop:
     """One rank's side of a training."""
 
-    def __init__(self, training: Training, *, world: World, output: OutputFolder, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, training: Training, *, world: Communicator, output: OutputFolder, stop: Callable[[], bool]
+    ) -> None:
         self._training = training
         self._experiment = training.experiment
         self._automaton = training.automaton
@@ -306,7 +308,7 @@ class _Loop:
                 content = b"none" if found is None else b"file" + found
             except Exception as error:
                 content, failure = b"fail", error
-        content = self._world.share(content)
+        content = self._world.broadcast(content)
         if failure is not None:
             raise failure
         if content[:4] == b"fail":
@@ -344,7 +346,7 @@ class _Loop:
     def _check_same(self, message: str, mine: bytes) -> None:
         if self._world.size == 1:
             return
-        others = np.array([self._world.share(mine) != mine], dtype=np.int64)
+        others = np.array([self._world.broadcast(mine) != mine], dtype=np.int64)
         self._world.add(others)
         if others[0]:
             raise WorkError(f"{message} ({others[0]} of {self._world.size} are not like rank 0)")
