@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from shardwise.engine.errors import BadConfiguration, BadInput, Interrupted, Temporary, WorkError
 from shardwise.engine.files import OutputFolder
 from shardwise_jobs.engines.difflogic.experiments import data
-from shardwise_jobs.engines.difflogic.model import draws
+from shardwise_jobs.engines.difflogic.model import rng
 from shardwise_jobs.engines.difflogic.model.gates import logit_gradient, new_logits
 from shardwise_jobs.engines.difflogic.model.optimizer import State, advance
 from shardwise_jobs.engines.difflogic.model.sample import Parameters, sample_gradients
 from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, Checkpoint
-from shardwise_jobs.engines.difflogic.training.loop import Moment, Training
+from shardwise_jobs.engines.difflogic.training.loop import StepMetrics, Training
 from shardwise_jobs.mpi.communicator import Communicator, SingleProcess
 from tests.support.communicators import Outcome, ThreadCommunicator, together
 from tests.support.small_trainings import CHECKERBOARD, CROSS, LIFE, after, marks, trained, training
@@ -117,7 +117,7 @@ class _Killed:
     def __init__(self, step: int) -> None:
         self._left = step
 
-    def __call__(self, _moment: Moment) -> None:
+    def __call__(self, _moment: StepMetrics) -> None:
         self._left -= 1
         if not self._left:
             raise KilledError
@@ -209,7 +209,7 @@ class TestPlainSums:
         fire = None
         if rollout.fire_rate is not None:
             shape = {"steps": rollout.steps, "height": rollout.height, "width": rollout.width}
-            fire = draws.fire_masks(**shape, seed=experiment.seed, sample=number, step=step, rate=rollout.fire_rate)
+            fire = rng.fire_masks(**shape, seed=experiment.seed, sample=number, step=step, rate=rollout.fire_rate)
         return sample_gradients(
             automaton=of.automaton,
             parameters=parameters,

@@ -21,11 +21,11 @@ from shardwise_jobs.start import open_document
 
 from . import finalize
 from .experiments.experiment import FIELD
-from .training import room
+from .training import capacity
 from .training.checkpoint import Checkpoint
 from .training.loop import train
-from .training.parts import Part, parts_of
 from .training.reporting import Reporter
+from .training.runs import Part, parts_of
 
 RANK = (sys.executable, "-P", "-m", "shardwise_jobs.engines.difflogic.rank")
 """What becomes an MPI rank."""
@@ -56,8 +56,8 @@ class DifflogicEngine:
     def prepare(self, *, dry_run: bool) -> PrepareResult:
         """Check that fields fit each other, that there are room and MPI, and that checkpoints are of this training."""
         training = self._parts[0].training
-        size = room.sample_bytes(training.experiment, automaton=training.automaton, dtype=training.dtype)
-        limit = room.memory_limit()
+        size = capacity.sample_bytes(training.experiment, automaton=training.automaton, dtype=training.dtype)
+        limit = capacity.memory_limit()
         if limit is not None and size > limit:
             raise BadConfiguration(
                 f"{FIELD}.rollout: one sample needs about {size >> 20} MiB, and a worker's memory limit is "
@@ -135,12 +135,12 @@ class DifflogicEngine:
     def train_as(self, world: Communicator) -> ShardResult:
         """Train as one of the ranks of a world. Raises as `train`."""
         started = time.monotonic()
-        part = self._parts[0].in_room(self._spec, ranks=world.size, environment=os.environ)
+        part = self._parts[0].within_capacity(self._spec, ranks=world.size, environment=os.environ)
         return self._told(self._trained(part, world=world), rank=world.rank, seconds=time.monotonic() - started)
 
     def _work_seed(self, shard: int) -> ShardResult:
         started = time.monotonic()
-        part = self._parts[shard].in_room(self._spec, ranks=1, environment=os.environ)
+        part = self._parts[shard].within_capacity(self._spec, ranks=1, environment=os.environ)
         last = part.read()
         if last is None or not part.complete(last):
             last = self._trained(part, world=SingleProcess())

@@ -24,10 +24,10 @@ from ..experiments import data
 from ..experiments.evaluate import evaluate
 from ..experiments.experiment import FIELD, experiment_of
 from ..experiments.presets import Experiment
-from ..model import draws
+from ..model import rng
 from ..model.automaton import Automaton
 from ..model.batch import Sample, batch_sum
-from ..model.exact import from_integers
+from ..model.fixed_point import from_integers
 from ..model.gates import F64, Ints, hardest, new_logits
 from ..model.logits import logit_gradient
 from ..model.optimizer import State, advance
@@ -121,7 +121,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class StepMetrics:
     """A training after a step, for who watches."""
 
     step: int
@@ -140,7 +140,7 @@ def train(
     output: OutputFolder,
     stop: Callable[[], bool],
     begin: Callable[[int], object] = lambda step: None,
-    observe: Callable[[Moment], object] = lambda moment: None,
+    observe: Callable[[StepMetrics], object] = lambda moment: None,
 ) -> Checkpoint:
     """Train to the end, from the checkpoint in `output` if there is one; return the last.
 
@@ -182,7 +182,7 @@ class _Loop:
         self._own = range(size * world.rank // world.size, size * (world.rank + 1) // world.size)
         self._loss_channels: Ints = np.array(training.experiment.rollout.loss_channels, dtype=np.int64)
 
-    def run(self, begin: Callable[[int], object], observe: Callable[[Moment], object]) -> Checkpoint:
+    def run(self, begin: Callable[[int], object], observe: Callable[[StepMetrics], object]) -> Checkpoint:
         training, steps = self._training, self._experiment.steps
         self._check_same("ranks were given different trainings", self._told())
         found = self._loaded()
@@ -200,7 +200,7 @@ class _Loop:
             if saved:
                 self._save(Checkpoint(state=state, history=history.rows, verdict=verdict))
             observe(
-                Moment(
+                StepMetrics(
                     step=state.step,
                     soft_loss=losses.soft,
                     hard_loss=losses.hard,
@@ -258,7 +258,7 @@ class _Loop:
         x, y = data.sample(self._experiment, step=step, number=number)
         if rollout.fire_rate is None:
             return Sample(x=x, y=y)
-        fire = draws.fire_masks(
+        fire = rng.fire_masks(
             steps=rollout.steps,
             height=rollout.height,
             width=rollout.width,
