@@ -14,8 +14,8 @@ from shardwise_api.difflogic import Preset
 from shardwise_jobs.engines.difflogic.experiments import data
 from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS, Experiment
 from shardwise_jobs.engines.difflogic.model.automaton import Automaton
-from shardwise_jobs.engines.difflogic.model.draws import Shuffler
 from shardwise_jobs.engines.difflogic.model.gates import F64, Ints, new_logits
+from shardwise_jobs.engines.difflogic.model.rng import Shuffler
 
 WARM_UP = 2
 SPREAD = 1.0

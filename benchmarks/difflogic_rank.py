@@ -19,7 +19,7 @@ from shardwise_jobs.engines.difflogic.model.gates import F64, FORMS, Bools, Ints
 from shardwise_jobs.engines.difflogic.model.optimizer import State
 from shardwise_jobs.engines.difflogic.model.sample import Parameters
 from shardwise_jobs.engines.difflogic.model.step import gradient_of, update
-from shardwise_jobs.mpi.world import World, open_world
+from shardwise_jobs.mpi.communicator import Communicator, open_communicator
 
 from .difflogic_case import Case, case, measured
 
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--hard", action="store_true", help="measure the packed hard forward on a large grid instead")
     parser.add_argument("--results", type=Path, required=True)
     arguments = parser.parse_args()
-    world = open_world()
+    world = open_communicator()
     allowed = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, [allowed[(world.rank + number) % len(allowed)] for number in range(arguments.cpus)])
     given = case(arguments.preset)
@@ -70,7 +70,7 @@ def main() -> int:
 class Steps:
     """A training that stays at its first step: the work is the same each time."""
 
-    def __init__(self, given: Case, *, world: World, dtype: str, workers: int) -> None:
+    def __init__(self, given: Case, *, world: Communicator, dtype: str, workers: int) -> None:
         self._given, self._world, self._dtype, self._workers = given, world, dtype, workers
         count = len(given.x)
         self._own = range(count * world.rank // world.size, count * (world.rank + 1) // world.size)

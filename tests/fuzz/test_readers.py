@@ -21,8 +21,8 @@ from shardwise.engine.files import OutputFolder
 from shardwise.engine.sources import LineSource
 from shardwise_api.ingest import Dedup, IndexKind, SourceFiles, SourceFormat
 from shardwise_api.kato import TokenizerSpec
+from shardwise_jobs.engines.difflogic.artifacts import netlist
 from shardwise_jobs.engines.difflogic.npz import npz_bytes, read_arrays
-from shardwise_jobs.engines.difflogic.products import netlist
 from shardwise_jobs.engines.difflogic.step_file import read_step
 from shardwise_jobs.engines.difflogic.training import checkpoint
 from shardwise_jobs.engines.ingest.embed import onnx_model, safetensors

@@ -18,7 +18,7 @@ from shardwise.engine.files import OutputFolder
 from shardwise_api.wire import Environment, ExitCode, RunResult, Step
 from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, digest_of, opened
 from shardwise_jobs.engines.difflogic.training.loop import Training
-from shardwise_jobs.mpi.world import Alone
+from shardwise_jobs.mpi.communicator import SingleProcess
 from tests.support.cli import SHARDWISE, Finished, finish
 from tests.support.leash import leashed
 from tests.support.require import missing
@@ -35,7 +35,7 @@ MPIEXEC = Path(sys.executable).parent / "mpiexec"
 
 def digest(of: Training, *, folder: Path) -> str:
     """Return the digest of a training within this process."""
-    last = trained(of, folder=folder / "expected", world=Alone())
+    last = trained(of, folder=folder / "expected", world=SingleProcess())
     return f"sha256:{digest_of(logits=last.state.logits, step=last.state.step)}"
 
 
@@ -128,7 +128,7 @@ class TestPods:
     def test_what_can_not_work_is_refused_by_prepare_in_one_line(
         self, fields: dict[str, Any], said: str, tmp_path: Path
     ) -> None:
-        trained(training(LIFE, steps=4), folder=tmp_path / "out", world=Alone())
+        trained(training(LIFE, steps=4), folder=tmp_path / "out", world=SingleProcess())
         ended = pods(tmp_path, {**LIFE_RUN, **fields}).prepare()
         assert ended.code == ExitCode.BAD_CONFIGURATION
         assert re.search(said, ended.failure.message)
@@ -204,7 +204,7 @@ class TestByHand:
     """`shardwise difflogic train`, alone and under mpiexec."""
 
     def test_alone_it_has_the_digest_of_a_run_and_shows_what_it_has(self, tmp_path: Path, expected: str) -> None:
-        done = by_hand(tmp_path, LIFE_RUN)
+        done = standalone(tmp_path, LIFE_RUN)
         assert done.code == 0, done.err
         assert f"digest: {expected}" in done.out
         shown = command(tmp_path, "difflogic", "show", str(tmp_path / "out"))
@@ -214,19 +214,19 @@ class TestByHand:
 
     @pytest.mark.parametrize("ranks", [2, 3])
     def test_any_number_of_mpis_ranks_has_the_same_digest(self, ranks: int, tmp_path: Path, expected: str) -> None:
-        done = by_hand(tmp_path, LIFE_RUN, ranks=ranks)
+        done = standalone(tmp_path, LIFE_RUN, ranks=ranks)
         assert done.code == 0, done.err
         assert done.out.count(f"digest: {expected}") == 1
         assert f"MPI has started {ranks} ranks" in done.err
 
     def test_ranks_go_on_where_one_process_has_ended(self, tmp_path: Path, expected: str) -> None:
-        assert by_hand(tmp_path, {**LIFE, "steps": 5}).code == 0
-        done = by_hand(tmp_path, LIFE_RUN, ranks=2)
+        assert standalone(tmp_path, {**LIFE, "steps": 5}).code == 0
+        done = standalone(tmp_path, LIFE_RUN, ranks=2)
         assert done.code == 0, done.err
         assert f"digest: {expected}" in done.out
 
     def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(self, tmp_path: Path) -> None:
-        process = start_by_hand(tmp_path, {**LIFE, "steps": ENDLESS})
+        process = start_standalone(tmp_path, {**LIFE, "steps": ENDLESS})
         _changed(tmp_path / "out" / FILE, process)
         process.send_signal(signal.SIGINT)
         done = finish(process)
@@ -239,13 +239,13 @@ class TestByHand:
         assert last.state.step == step
 
     def test_more_ranks_than_samples_is_said_once(self, tmp_path: Path) -> None:
-        done = by_hand(tmp_path, {**LIFE_RUN, "batchSize": 1}, ranks=2)
+        done = standalone(tmp_path, {**LIFE_RUN, "batchSize": 1}, ranks=2)
         assert done.code == ExitCode.BAD_CONFIGURATION
         assert done.err.count("2 ranks and 1 samples") == 1
 
     def test_another_experiments_checkpoint_is_refused_by_all_ranks_and_said_once(self, tmp_path: Path) -> None:
-        assert by_hand(tmp_path, {**LIFE, "steps": 2}).code == 0
-        done = by_hand(tmp_path, {**LIFE_RUN, "seed": 5}, ranks=2)
+        assert standalone(tmp_path, {**LIFE, "steps": 2}).code == 0
+        done = standalone(tmp_path, {**LIFE_RUN, "seed": 5}, ranks=2)
         assert done.code != 0
         assert done.err.count("a checkpoint of another experiment") == 1
 
@@ -258,7 +258,7 @@ class TestByHand:
         ],
     )
     def test_what_it_can_not_train_is_said(self, difflogic: dict[str, Any], said: str, tmp_path: Path) -> None:
-        done = by_hand(tmp_path, difflogic)
+        done = standalone(tmp_path, difflogic)
         assert done.code == ExitCode.BAD_CONFIGURATION
         assert said in done.err
         assert "Traceback" not in done.err
@@ -269,7 +269,7 @@ class TestByHand:
         assert "checkpoint.npz: there is no checkpoint" in shown.err
 
 
-def start_by_hand(folder: Path, difflogic: dict[str, Any], *, ranks: int = 1) -> subprocess.Popen[str]:
+def start_standalone(folder: Path, difflogic: dict[str, Any], *, ranks: int = 1) -> subprocess.Popen[str]:
     path = folder / "training.yaml"
     path.write_text(yaml.safe_dump(manifest(difflogic)), encoding="utf-8")
     if ranks > 1 and not MPIEXEC.exists():
@@ -286,8 +286,8 @@ def start_by_hand(folder: Path, difflogic: dict[str, Any], *, ranks: int = 1) ->
     )
 
 
-def by_hand(folder: Path, difflogic: dict[str, Any], *, ranks: int = 1) -> Finished:
-    return finish(start_by_hand(folder, difflogic, ranks=ranks))
+def standalone(folder: Path, difflogic: dict[str, Any], *, ranks: int = 1) -> Finished:
+    return finish(start_standalone(folder, difflogic, ranks=ranks))
 
 
 def command(folder: Path, *arguments: str) -> Finished:

@@ -11,8 +11,8 @@ import numpy as np
 
 from shardwise_jobs.engines.difflogic.model import wiring
 from shardwise_jobs.engines.difflogic.model.automaton import Automaton
-from shardwise_jobs.engines.difflogic.model.draws import Shuffler
 from shardwise_jobs.engines.difflogic.model.gates import F64, Bools
+from shardwise_jobs.engines.difflogic.model.rng import Shuffler
 from shardwise_jobs.engines.difflogic.model.sample import Backend, Parameters, SampleResult, sample_gradients
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from shardwise.engine.files import OutputFolder
 from shardwise_api.difflogic import Preset
+from shardwise_jobs.engines.difflogic.artifacts.publish import Published, publish
 from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS, Experiment
 from shardwise_jobs.engines.difflogic.model.gates import F64, Ints
 from shardwise_jobs.engines.difflogic.model.optimizer import State
-from shardwise_jobs.engines.difflogic.products.publish import Published, publish
 
 LIFE = dataclasses.replace(PRESETS[Preset.GAME_OF_LIFE], seed=9)
 """What `life_functions` come from: 1400 steps in f64."""

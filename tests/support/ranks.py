@@ -18,9 +18,9 @@ from shardwise.engine.errors import Interrupted, Temporary, WorkError
 from shardwise.engine.stop import StopFlag
 from shardwise_api.base import ApiModel
 from shardwise_api.wire import ExitCode, StepFailure
-from shardwise_jobs.mpi.gang import run_in_gang
-from shardwise_jobs.mpi.member import serve
-from shardwise_jobs.mpi.world import World, open_world
+from shardwise_jobs.mpi.communicator import Communicator, open_communicator
+from shardwise_jobs.mpi.rank_main import serve
+from shardwise_jobs.mpi.supervisor import run_in_gang
 
 FOLDER = "TEST_FOLDER"
 """Environment variable of the folder in which everybody says how far it is."""
@@ -41,11 +41,11 @@ class Summed(ApiModel):
     shard: str
 
 
-def train(world: World, stop: StopFlag) -> Summed:
+def train(world: Communicator, stop: StopFlag) -> Summed:
     """Add up until the steps are done, or somebody is to stop."""
     folder = Path(os.environ[FOLDER])
     trouble = os.environ.get(TROUBLE)
-    shared = world.share(b"from 0" if world.rank == 0 else b"").decode()
+    shared = world.broadcast(b"from 0" if world.rank == 0 else b"").decode()
     total = step = 0
     while step < int(os.environ[STEPS]):
         failing = trouble is not None and step == _TROUBLE_STEP
@@ -88,13 +88,13 @@ def train(world: World, stop: StopFlag) -> Summed:
 
 def world_alone() -> int:
     """Use every call of a world, whoever started this; rank 0 prints what came of it."""
-    world = open_world()
+    world = open_communicator()
     words = np.array([world.rank, 2**62, 1], np.int64)
     floats = np.array([[0.5, world.rank]])
     world.add(words)
     world.add_floats(floats)
-    shared = world.share(bytes(range(256)) * 100 if world.rank == 0 else b"")
-    nothing = world.share(b"")
+    shared = world.broadcast(bytes(range(256)) * 100 if world.rank == 0 else b"")
+    nothing = world.broadcast(b"")
     world.barrier()
     if world.rank == 0:
         print(json.dumps([world.size, words.tolist(), floats.tolist(), len(shared), shared[:3].hex(), nothing.hex()]))

@@ -9,8 +9,8 @@ from typing import Any
 from shardwise.engine.files import OutputFolder
 from shardwise_api.difflogic import DifflogicEngine
 from shardwise_jobs.engines.difflogic.training.checkpoint import Checkpoint, digest_of
-from shardwise_jobs.engines.difflogic.training.loop import Moment, Training, train
-from shardwise_jobs.mpi.world import World
+from shardwise_jobs.engines.difflogic.training.loop import StepMetrics, Training, train
+from shardwise_jobs.mpi.communicator import Communicator
 
 LIFE: dict[str, Any] = {
     "preset": "GameOfLifeSmall",
@@ -49,9 +49,9 @@ def trained(
     of: Training,
     *,
     folder: Path,
-    world: World,
+    world: Communicator,
     stop: Callable[[], bool] = lambda: False,
-    observe: Callable[[Moment], object] = lambda moment: None,
+    observe: Callable[[StepMetrics], object] = lambda moment: None,
 ) -> Checkpoint:
     """Train as one rank, with the checkpoint in a folder."""
     return train(of, world=world, output=OutputFolder(str(folder)), stop=stop, observe=observe)

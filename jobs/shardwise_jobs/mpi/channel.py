@@ -36,7 +36,7 @@ class Lost(Exception):
     """The peer is gone, or silent."""
 
 
-class Stranger(Exception):
+class AuthenticationError(Exception):
     """Whoever this is, it has not proved that it is a worker of this run, or it does not speak as one."""
 
 
@@ -80,11 +80,11 @@ class Channel:
 
         Raises:
             Lost: none came for `SILENCE_SECONDS`, or the connection is closed.
-            Stranger: somebody else writes into this connection.
+            AuthenticationError: somebody else writes into this connection.
         """
         mark, _, text = self._lines.receive(end=time.monotonic() + SILENCE_SECONDS).partition(" ")
         if not hmac.compare_digest(mark, _mark(self._key, self._receives, self._received, text)):
-            raise Stranger("a message that is not of this connection's peer")
+            raise AuthenticationError("a message that is not of this connection's peer")
         self._received += 1
         return _message(text)
 
@@ -113,7 +113,7 @@ class Lines:
         """Return the next line, which must be whole at that time (monotonic)."""
         while b"\n" not in self._buffer:
             if len(self._buffer) > MAX_BYTES:
-                raise Stranger(f"a message of more than {MAX_BYTES} bytes")
+                raise AuthenticationError(f"a message of more than {MAX_BYTES} bytes")
             try:
                 waiting = select.poll()
                 waiting.register(self.socket, select.POLLIN)
@@ -128,7 +128,7 @@ class Lines:
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         if len(line) > MAX_BYTES or not line.isascii():
-            raise Stranger("no message of a worker")
+            raise AuthenticationError("no message of a worker")
         return line.decode("ascii")
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ def answer(connection: socket.socket, *, token: str) -> tuple[Caller, Channel]:
 
     Raises:
         Lost: the caller went away or was too slow.
-        Stranger: it did not prove that it is a worker of this run.
+        AuthenticationError: it did not prove that it is a worker of this run.
     """
     lines = Lines(connection)
     end = time.monotonic() + HANDSHAKE_SECONDS
@@ -153,10 +153,10 @@ def answer(connection: socket.socket, *, token: str) -> tuple[Caller, Channel]:
     said = _message(lines.receive(end=end))
     rank, size, theirs, proof = (said.get(name) for name in ("rank", "size", "challenge", "proof"))
     if type(rank) is not int or type(size) is not int or not isinstance(theirs, str) or not isinstance(proof, str):
-        raise Stranger("no caller's words")
+        raise AuthenticationError("no caller's words")
     talk = (ours, theirs, rank, size)
     if not _same(proof, _mark(token.encode(), "member", *talk)):
-        raise Stranger("it does not know this run's token")
+        raise AuthenticationError("it does not know this run's token")
     lines.send(json.dumps({"proof": _mark(token.encode(), "leader", *talk)}))
     key = _mark(token.encode(), "messages", *talk).encode()
     return Caller(rank=rank, size=size), Channel(lines, key=key, sends="leader", receives="member")
@@ -167,19 +167,19 @@ def call(connection: socket.socket, *, token: str, caller: Caller) -> Channel:
 
     Raises:
         Lost: it went away or was too slow, as it does when it does not know the caller.
-        Stranger: it did not prove that it is a worker of this run.
+        AuthenticationError: it did not prove that it is a worker of this run.
     """
     lines = Lines(connection)
     end = time.monotonic() + HANDSHAKE_SECONDS
     theirs = _message(lines.receive(end=end)).get("challenge")
     if not isinstance(theirs, str):
-        raise Stranger("no leader's words")
+        raise AuthenticationError("no leader's words")
     ours = secrets.token_hex()
     talk = (theirs, ours, caller.rank, caller.size)
     proof = _mark(token.encode(), "member", *talk)
     lines.send(json.dumps({"rank": caller.rank, "size": caller.size, "challenge": ours, "proof": proof}))
     if not _same(_message(lines.receive(end=end)).get("proof"), _mark(token.encode(), "leader", *talk)):
-        raise Stranger("it does not know this run's token")
+        raise AuthenticationError("it does not know this run's token")
     key = _mark(token.encode(), "messages", *talk).encode()
     return Channel(lines, key=key, sends="member", receives="leader")
 
@@ -196,9 +196,9 @@ def _message(text: str) -> Message:
     try:
         message = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Stranger("no JSON") from error
+        raise AuthenticationError("no JSON") from error
     if not isinstance(message, dict):
-        raise Stranger("no message")
+        raise AuthenticationError("no message")
     return message
 
 

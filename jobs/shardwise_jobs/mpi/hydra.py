@@ -18,7 +18,7 @@ from pathlib import Path
 
 from shardwise.engine.errors import BadConfiguration, Temporary
 
-from .leash import leashed
+from .parent_death import wrap
 from .rank_process import PEACE_SECONDS, RELAY
 
 _LINE = "HYDRA_LAUNCH: "
@@ -79,7 +79,7 @@ def check_line(line: str, *, rank: int, leader: str) -> list[str]:
     return words
 
 
-class Starter:
+class Mpiexec:
     """One `mpiexec`. It ends when all its ranks have, and is killed when its worker is gone."""
 
     def __init__(self, *, size: int, address: str, tell: Callable[[list[str] | None], object]) -> None:
@@ -91,7 +91,7 @@ class Starter:
         self._tell = tell
         self._process = subprocess.Popen(
             [
-                *leashed([program("mpiexec"), "-launcher", "manual", "-n", str(size)]),
+                *wrap([program("mpiexec"), "-launcher", "manual", "-n", str(size)]),
                 # Names of nobody: proxies come by themselves, and ranks with different names are ranks on different
                 # nodes, which share no memory. One address given several times would be one node with one line.
                 *("-hosts", ",".join(f"rank-{rank}" for rank in range(size)), "-localhost", address),

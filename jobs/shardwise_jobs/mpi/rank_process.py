@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .leash import leashed
-from .relay import ORDER, TERMINATE, Order
-from .told import RESULT, Told, read_told
+from .parent_death import wrap
+from .rank_outcome import RESULT, RankOutcome, read_outcome
+from .relay import LAUNCH_SPEC, TERMINATE, LaunchSpec
 
 log = logging.getLogger(__name__)
 PEACE_SECONDS = 1.0
@@ -31,7 +31,7 @@ class Ended:
 
     code: int | None
     """Exit code, or the negative number of a signal; None when it was taken down together with Hydra's proxy."""
-    told: Told | None
+    told: RankOutcome | None
 
 
 class RankProcess:
@@ -49,7 +49,7 @@ class RankProcess:
         self._asked = False
         self._cleared = False
         output = sys.stderr.fileno()
-        order = Order(
+        spec = LaunchSpec(
             command=list(command),
             folder=str(Path.cwd()),
             control=theirs.fileno(),
@@ -59,21 +59,21 @@ class RankProcess:
         )
         try:
             self._process = subprocess.Popen(
-                leashed(RELAY if launcher is None else launcher),
+                wrap(RELAY if launcher is None else launcher),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                env={**os.environ, **environment, ORDER: order.text(), RESULT: str(self._told)},
-                pass_fds=(order.control, order.alive, order.told, order.log),
+                env={**os.environ, **environment, LAUNCH_SPEC: spec.text(), RESULT: str(self._told)},
+                pass_fds=(spec.control, spec.alive, spec.told, spec.log),
             )
         finally:
             theirs.close()
             os.close(alive)
-            os.close(order.log)
+            os.close(spec.log)
 
     @property
-    def told(self) -> Told | None:
+    def told(self) -> RankOutcome | None:
         """What it has left so far."""
-        return read_told(self._told)
+        return read_outcome(self._told)
 
     @property
     def asked(self) -> bool:

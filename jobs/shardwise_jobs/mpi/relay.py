@@ -16,17 +16,17 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 
-from .leash import die_with
-from .litter import PROXY
+from .cleanup import PROXY
+from .parent_death import die_with
 
-ORDER = "SHARDWISE_RANK_ORDER"
-"""Environment variable that holds an `Order`."""
+LAUNCH_SPEC = "SHARDWISE_RANK_ORDER"
+"""Environment variable that holds a `LaunchSpec`."""
 TERMINATE = b"t"
 """From the worker, down the control socket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class LaunchSpec:
     """What a worker wants of its relay. File descriptors go through Hydra's proxy, which leaves them alone."""
 
     command: list[str]
@@ -49,22 +49,22 @@ class Order:
 def main() -> int:
     """Run the ordered command, and report its exit code (negative: a signal) to the worker."""
     die_with(os.getppid())
-    order = Order(**json.loads(os.environ.pop(ORDER)))
-    control = socket.socket(fileno=order.control)
+    spec = LaunchSpec(**json.loads(os.environ.pop(LAUNCH_SPEC)))
+    control = socket.socket(fileno=spec.control)
     waking, woken = socket.socketpair()
     woken.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken.fileno())
     relay = os.getpid()
     process = subprocess.Popen(
-        order.command,
+        spec.command,
         stdin=subprocess.DEVNULL,
-        stdout=order.log,
-        stderr=order.log,
-        cwd=order.folder,
+        stdout=spec.log,
+        stderr=spec.log,
+        cwd=spec.folder,
         env={**os.environ, PROXY: str(os.getppid())},
         # MPI talks to its starter by an open file.
-        pass_fds=[order.alive, order.told, *([int(os.environ["PMI_FD"])] if "PMI_FD" in os.environ else [])],
+        pass_fds=[spec.alive, spec.told, *([int(os.environ["PMI_FD"])] if "PMI_FD" in os.environ else [])],
         preexec_fn=lambda: die_with(relay),
     )
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())

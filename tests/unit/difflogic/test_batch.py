@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shardwise.engine.errors import BadInput
-from shardwise_jobs.engines.difflogic.model import twin
+from shardwise_jobs.engines.difflogic.model import reference
 from shardwise_jobs.engines.difflogic.model.batch import Sample, batch_sum
 from shardwise_jobs.engines.difflogic.model.gates import FORMS
 from shardwise_jobs.engines.difflogic.model.sample import Parameters
@@ -54,7 +54,7 @@ def summed(
 def test_it_is_the_sum_of_what_the_readable_form_makes_of_each_sample(given: Batch, dtype: str) -> None:
     total = BatchSum(gates=given.automaton.gates)
     for number in range(5):
-        total.add(given.sample(number, dtype=dtype, backend=twin))
+        total.add(given.sample(number, dtype=dtype, backend=reference))
     found = summed(given, samples(given), dtype=dtype)
     assert found.words.tobytes() == total.words.tobytes()
     assert found.samples == 5

@@ -64,7 +64,7 @@ def test_what_was_compiled_ahead_is_all_that_a_training_needs(tmp_path: Path) ->
 def test_code_is_of_its_sources_whatever_their_age_and_place() -> None:
     stamp = compiled._stamp()
     assert len(stamp) == 64
-    imported = {"blocks.py", "rollout.py", "logits.py"}
+    imported = {"llvm_kernels.py", "jit_kernels.py", "logits.py"}
     assert imported <= set(compiled._SOURCES)
 
 

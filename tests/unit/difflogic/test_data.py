@@ -11,9 +11,9 @@ from shardwise.engine.errors import BadConfiguration
 from shardwise_api.difflogic import Preset
 from shardwise_jobs.engines.difflogic.experiments import data, patterns
 from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS, Experiment
-from shardwise_jobs.engines.difflogic.model.draws import Stream
 from shardwise_jobs.engines.difflogic.model.gates import new_logits
 from shardwise_jobs.engines.difflogic.model.optimizer import State
+from shardwise_jobs.engines.difflogic.model.rng import Stream
 from shardwise_jobs.engines.difflogic.model.sample import Parameters, SampleResult, sample_gradients
 from shardwise_jobs.engines.difflogic.model.step import BatchSum, update
 from shardwise_jobs.engines.difflogic.training.checkpoint import digest_of

@@ -28,7 +28,7 @@ from shardwise_api.wire import (
 )
 from shardwise_jobs.engines.difflogic.engine import DifflogicEngine
 from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, digest_of
-from shardwise_jobs.engines.difflogic.training.parts import parts_of
+from shardwise_jobs.engines.difflogic.training.runs import parts_of
 from tests.support.manifests import as_yaml
 from tests.support.small_trainings import CROSS, LIFE
 from tests.support.trainings import manifest

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from shardwise_api.difflogic import Preset
-from shardwise_jobs.engines.difflogic.experiments import data, running, trials
+from shardwise_jobs.engines.difflogic.experiments import data, inference, trials
 from shardwise_jobs.engines.difflogic.experiments.evaluate import Evaluation, evaluate
+from shardwise_jobs.engines.difflogic.experiments.inference import Machine
 from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS, Experiment, Model
-from shardwise_jobs.engines.difflogic.experiments.running import Machine
 from shardwise_jobs.engines.difflogic.experiments.trials import Trial
 from shardwise_jobs.engines.difflogic.model import hard
 from shardwise_jobs.engines.difflogic.model.automaton import neighbours
@@ -98,7 +98,7 @@ def test_grids_that_are_too_many_at_once_are_run_in_groups(monkeypatch: pytest.M
     )
     grids, fire = given.x.astype(np.uint8), given.fire.transpose(1, 0, 2, 3)
     together = machine.run(grids, steps=3, fire=fire)
-    monkeypatch.setattr(running, "MOST_CELLS", 71)
+    monkeypatch.setattr(inference, "MOST_CELLS", 71)
     assert np.array_equal(machine.run(grids, steps=3, fire=fire), together)
 
 

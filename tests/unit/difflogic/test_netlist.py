@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from shardwise.engine.errors import BadInput
 from shardwise_api.difflogic import Preset
+from shardwise_jobs.engines.difflogic.artifacts.netlist import Netlist, parse
+from shardwise_jobs.engines.difflogic.artifacts.pruning import active, pruned
 from shardwise_jobs.engines.difflogic.experiments import data
 from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS
 from shardwise_jobs.engines.difflogic.model import hard
 from shardwise_jobs.engines.difflogic.model.automaton import Automaton, neighbours
 from shardwise_jobs.engines.difflogic.model.gates import Bools, Ints
-from shardwise_jobs.engines.difflogic.products.netlist import Netlist, parse
-from shardwise_jobs.engines.difflogic.products.pruning import active, pruned
 from tests.support.automata import automaton
 from tests.support.circuits import LIFE, life_functions
 

@@ -19,10 +19,10 @@ import numba.core.codegen
 import numpy as np
 import pytest
 
-from shardwise_jobs.engines.difflogic.model import logits, rollout
+from shardwise_jobs.engines.difflogic.model import jit_kernels, logits
 from shardwise_jobs.engines.difflogic.model.batch import Sample, batch_sum
-from shardwise_jobs.engines.difflogic.model.blocks import CHUNK, mix, mix_back
 from shardwise_jobs.engines.difflogic.model.kernels import aligned
+from shardwise_jobs.engines.difflogic.model.llvm_kernels import CHUNK, mix, mix_back
 from shardwise_jobs.engines.difflogic.model.optimizer import Settings, State
 from shardwise_jobs.engines.difflogic.model.sample import Parameters
 from shardwise_jobs.engines.difflogic.model.step import update
@@ -114,7 +114,10 @@ def machine_code(dtype: type[np.generic], *, fastmath: bool | set[str]) -> str:
 
 
 KERNELS = [
-    function for module in (rollout, logits) for function in vars(module).values() if hasattr(function, "targetoptions")
+    function
+    for module in (jit_kernels, logits)
+    for function in vars(module).values()
+    if hasattr(function, "targetoptions")
 ]
 
 

@@ -1,11 +1,11 @@
-"""A sample's gradients: against differences, against the readable twin to the bit, and hard against soft gates."""
+"""A sample's gradients: against differences, against the readable reference to the bit, and hard against soft gates."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from shardwise_jobs.engines.difflogic.model import hard, kernels, twin
+from shardwise_jobs.engines.difflogic.model import hard, kernels, reference
 from shardwise_jobs.engines.difflogic.model.automaton import Automaton, neighbours
 from shardwise_jobs.engines.difflogic.model.gates import GATES, logit_gradient
 from shardwise_jobs.engines.difflogic.model.sample import Backend, Parameters, to_state
@@ -24,7 +24,7 @@ KINDS = {
     "a torus narrower than a neighbourhood": batch(of=automaton(periodic=True), height=1, width=2),
 }
 each_kind = pytest.mark.parametrize("given", KINDS.values(), ids=KINDS.keys())
-each_backend = pytest.mark.parametrize("backend", [twin, kernels], ids=["twin", "kernels"])
+each_backend = pytest.mark.parametrize("backend", [reference, kernels], ids=["reference", "kernels"])
 EXACT_STEP = 1e-5
 
 
@@ -62,7 +62,7 @@ def test_the_gradient_of_each_single_logit_is_its_slope() -> None:
 @pytest.mark.parametrize("dtype", ["f64", "f32"])
 @each_kind
 def test_kernels_and_twin_give_the_same_bits(given: Batch, dtype: str) -> None:
-    compiled, read = (given.sample(1, dtype=dtype, backend=backend) for backend in (kernels, twin))
+    compiled, read = (given.sample(1, dtype=dtype, backend=backend) for backend in (kernels, reference))
     assert compiled.sums.tobytes() == read.sums.tobytes()
     assert compiled.final_soft.tobytes() == read.final_soft.tobytes()
     assert compiled.final_hard.tobytes() == read.final_hard.tobytes()
@@ -80,7 +80,7 @@ def test_gates_may_read_one_input_twice_and_leave_others_unread() -> None:
         update_wires=(same + 5, *base.update_wires[1:]),
     )
     given = batch(of=odd)
-    compiled, read = (given.sample(0, backend=backend) for backend in (kernels, twin))
+    compiled, read = (given.sample(0, backend=backend) for backend in (kernels, reference))
     assert compiled.sums.tobytes() == read.sums.tobytes()
 
 

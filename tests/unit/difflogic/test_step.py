@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise.engine.errors import BadConfiguration, BadInput
-from shardwise_jobs.engines.difflogic.model.exact import from_integers, to_integers
+from shardwise_jobs.engines.difflogic.model.fixed_point import from_integers, to_integers
 from shardwise_jobs.engines.difflogic.model.gates import F64, new_logits
 from shardwise_jobs.engines.difflogic.model.optimizer import ClipMode, Settings, State, advance, clipped
 from shardwise_jobs.engines.difflogic.model.sample import Parameters, SampleResult

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from shardwise.engine.errors import BadConfiguration, BadInput, Interrupted, Temporary, WorkError
 from shardwise.engine.files import OutputFolder
 from shardwise_jobs.engines.difflogic.experiments import data
-from shardwise_jobs.engines.difflogic.model import draws
+from shardwise_jobs.engines.difflogic.model import rng
 from shardwise_jobs.engines.difflogic.model.gates import logit_gradient, new_logits
 from shardwise_jobs.engines.difflogic.model.optimizer import State, advance
 from shardwise_jobs.engines.difflogic.model.sample import Parameters, sample_gradients
 from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, Checkpoint
-from shardwise_jobs.engines.difflogic.training.loop import Moment, Training
-from shardwise_jobs.mpi.world import Alone, World
+from shardwise_jobs.engines.difflogic.training.loop import StepMetrics, Training
+from shardwise_jobs.mpi.communicator import Communicator, SingleProcess
+from tests.support.communicators import Outcome, ThreadCommunicator, together
 from tests.support.small_trainings import CHECKERBOARD, CROSS, LIFE, after, marks, trained, training
-from tests.support.worlds import Outcome, ThreadWorld, together
 
 STEPS = 10
 KINDS = pytest.mark.parametrize("kind", ["life", "checkerboard"])
@@ -43,7 +43,7 @@ def by_ranks(ranks: int, of: Training, *, folder: Path) -> Checkpoint:
 def expected(kind: str, *, steps: int = STEPS) -> tuple[str, bytes, bytes, object]:
     """Return the marks of an undisturbed training by one rank, one sample after another."""
     with tempfile.TemporaryDirectory() as folder:
-        return marks(trained(training(OF[kind], steps=steps), folder=Path(folder), world=Alone()))
+        return marks(trained(training(OF[kind], steps=steps), folder=Path(folder), world=SingleProcess()))
 
 
 @KINDS
@@ -65,7 +65,7 @@ def test_chunks_and_samples_in_flight_change_no_bit(
 
 def test_more_samples_in_flight_than_there_are_change_no_bit(tmp_path: Path) -> None:
     of = dataclasses.replace(training(LIFE, steps=STEPS), in_flight=64)
-    assert marks(trained(of, folder=tmp_path, world=Alone())) == expected("life")
+    assert marks(trained(of, folder=tmp_path, world=SingleProcess())) == expected("life")
 
 
 @settings(max_examples=25)
@@ -91,7 +91,7 @@ def test_interruptions_and_other_numbers_of_ranks_change_no_bit(
 def _interrupted(of: Training, *, folder: Path, ranks: int, step: int, which: int, killed: bool) -> None:
     """Train until one of the ranks is asked to stop in its nth step, or is gone after it."""
 
-    def work(world: World) -> Checkpoint:
+    def work(world: Communicator) -> Checkpoint:
         if world.rank != which:
             return trained(of, folder=folder, world=world)
         if killed:
@@ -117,7 +117,7 @@ class _Killed:
     def __init__(self, step: int) -> None:
         self._left = step
 
-    def __call__(self, _moment: Moment) -> None:
+    def __call__(self, _moment: StepMetrics) -> None:
         self._left -= 1
         if not self._left:
             raise KilledError
@@ -147,7 +147,7 @@ def test_a_complete_training_is_left_as_it_is(tmp_path: Path) -> None:
     of = training(LIFE, steps=STEPS)
     by_ranks(1, of, folder=tmp_path)
     before = (tmp_path / FILE).stat()
-    again = trained(of, folder=tmp_path, world=Alone(), observe=_Killed(1))
+    again = trained(of, folder=tmp_path, world=SingleProcess(), observe=_Killed(1))
     assert marks(again) == expected("life")
     now = (tmp_path / FILE).stat()
     assert (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -160,18 +160,18 @@ def test_a_training_that_stops_when_solved_ends_at_the_first_trial_without_error
     last = trained(
         of,
         folder=tmp_path,
-        world=Alone(),
+        world=SingleProcess(),
         observe=lambda moment: wrong.append(moment.verdict.wrong if moment.verdict else None),
     )
     assert last.state.step == len(wrong) < 400
     assert wrong[-1] == 0
     assert 0 not in wrong[:-1]
-    assert trained(of, folder=tmp_path, world=Alone(), observe=_Killed(1)).state.step == last.state.step
+    assert trained(of, folder=tmp_path, world=SingleProcess(), observe=_Killed(1)).state.step == last.state.step
 
 
 def test_another_way_to_judge_changes_no_bit(tmp_path: Path) -> None:
     of = training(LIFE, steps=STEPS, evaluateEverySteps=7, checkpointEverySteps=3)
-    digest, moments, losses, _ = marks(trained(of, folder=tmp_path, world=Alone()))
+    digest, moments, losses, _ = marks(trained(of, folder=tmp_path, world=SingleProcess()))
     assert (digest, moments, losses) == expected("life")[:3]
 
 
@@ -209,7 +209,7 @@ class TestPlainSums:
         fire = None
         if rollout.fire_rate is not None:
             shape = {"steps": rollout.steps, "height": rollout.height, "width": rollout.width}
-            fire = draws.fire_masks(**shape, seed=experiment.seed, sample=number, step=step, rate=rollout.fire_rate)
+            fire = rng.fire_masks(**shape, seed=experiment.seed, sample=number, step=step, rate=rollout.fire_rate)
         return sample_gradients(
             automaton=of.automaton,
             parameters=parameters,
@@ -286,8 +286,8 @@ class TestRefused:
     def test_replicas_that_differ(self, tmp_path: Path) -> None:
         of = training(LIFE, steps=STEPS)
 
-        def work(world: World) -> Checkpoint:
-            if isinstance(world, ThreadWorld) and world.rank == 1:
+        def work(world: Communicator) -> Checkpoint:
+            if isinstance(world, ThreadCommunicator) and world.rank == 1:
                 _bend(world)
             return trained(of, folder=tmp_path, world=world)
 
@@ -312,7 +312,7 @@ class TestRefused:
         return str(outcomes[0].error)
 
 
-def _bend(world: ThreadWorld) -> None:
+def _bend(world: ThreadCommunicator) -> None:
     """Let a rank see sums that are off by one word, as a faulty machine might."""
     add = world.add
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise.engine.errors import BadConfiguration
-from shardwise_jobs.engines.difflogic.model import draws, wiring
+from shardwise_jobs.engines.difflogic.model import rng, wiring
 from shardwise_jobs.engines.difflogic.model.automaton import Automaton, neighbours
-from shardwise_jobs.engines.difflogic.model.draws import Shuffler, Stream
+from shardwise_jobs.engines.difflogic.model.rng import Shuffler, Stream
 from tests.support.automata import automaton
 
 
@@ -111,34 +111,34 @@ def test_neighbours_are_row_by_row_and_zero_or_wrapped_outside() -> None:
 
 @given(seed=st.integers(0, 2**64 - 1), sample=st.integers(0, 2**63), step=st.integers(0, 2**63))
 def test_numbers_belong_to_their_place(seed: int, sample: int, step: int) -> None:
-    drawn = draws.words(8, seed=seed, stream=Stream.DATA, sample=sample, step=step)
-    assert np.array_equal(draws.words(8, seed=seed, stream=Stream.DATA, sample=sample, step=step), drawn)
+    drawn = rng.words(8, seed=seed, stream=Stream.DATA, sample=sample, step=step)
+    assert np.array_equal(rng.words(8, seed=seed, stream=Stream.DATA, sample=sample, step=step), drawn)
     others = [
-        draws.words(8, seed=seed ^ 1, stream=Stream.DATA, sample=sample, step=step),
-        draws.words(8, seed=seed, stream=Stream.FIRE, sample=sample, step=step),
-        draws.words(8, seed=seed, stream=Stream.DATA, sample=sample ^ 1, step=step),
-        draws.words(8, seed=seed, stream=Stream.DATA, sample=sample, step=step ^ 1),
+        rng.words(8, seed=seed ^ 1, stream=Stream.DATA, sample=sample, step=step),
+        rng.words(8, seed=seed, stream=Stream.FIRE, sample=sample, step=step),
+        rng.words(8, seed=seed, stream=Stream.DATA, sample=sample ^ 1, step=step),
+        rng.words(8, seed=seed, stream=Stream.DATA, sample=sample, step=step ^ 1),
     ]
     assert not any(np.isin(drawn, other).any() for other in others)
 
 
 def test_numbers_are_those_of_philox_whoever_draws_them() -> None:
     # Known answers: a changed generator would make every training another.
-    drawn = draws.words(2, seed=23, stream=Stream.DATA, sample=1, step=7).tolist()
+    drawn = rng.words(2, seed=23, stream=Stream.DATA, sample=1, step=7).tolist()
     assert drawn == [7184547134031436266, 4017341457224464852]
     assert Shuffler(23).permutation(8).tolist() == [4, 5, 1, 2, 7, 6, 0, 3]
 
 
 def test_uniforms_bits_and_whole_numbers_are_in_their_ranges() -> None:
-    drawn = draws.uniforms(20_000, seed=1, stream=Stream.DATA)
+    drawn = rng.uniforms(20_000, seed=1, stream=Stream.DATA)
     assert drawn.min() >= 0
     assert drawn.max() < 1
     assert abs(drawn.mean() - 0.5) < 0.01
-    assert abs(draws.bits(20_000, seed=1, stream=Stream.DATA).mean() - 0.5) < 0.02
-    assert set(draws.below(6, 1000, seed=1, stream=Stream.DATA).tolist()) == set(range(6))
+    assert abs(rng.bits(20_000, seed=1, stream=Stream.DATA).mean() - 0.5) < 0.02
+    assert set(rng.below(6, 1000, seed=1, stream=Stream.DATA).tolist()) == set(range(6))
 
 
 def test_six_cells_of_ten_fire() -> None:
-    mask = draws.fire_masks(steps=20, height=30, width=40, seed=1, sample=2, step=3)
+    mask = rng.fire_masks(steps=20, height=30, width=40, seed=1, sample=2, step=3)
     assert mask.shape == (20, 30, 40)
     assert abs(mask.mean() - 0.6) < 0.02

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from shardwise_jobs.mpi.channel import MAX_BYTES, Caller, Channel, Lost, Stranger, answer, call
+from shardwise_jobs.mpi.channel import MAX_BYTES, AuthenticationError, Caller, Channel, Lost, answer, call
 
 TOKEN = "the run's token"
 CALLER = Caller(rank=1, size=3)
@@ -67,7 +67,7 @@ def test_a_message_said_twice_by_somebody_between_is_refused(
     words = answering.recv(1000)
     calling.sendall(words + words)
     assert met.leader.receive() == {"kind": "one"}
-    with pytest.raises(Stranger, match="not of this connection's peer"):
+    with pytest.raises(AuthenticationError, match="not of this connection's peer"):
         met.leader.receive()
 
 
@@ -75,20 +75,20 @@ def test_a_sides_own_message_sent_back_to_it_is_refused(met: _Met, ends: tuple[s
     _, answering = ends
     met.member.send({"kind": "one"})
     answering.sendall(answering.recv(1000))
-    with pytest.raises(Stranger):
+    with pytest.raises(AuthenticationError):
         met.member.receive()
 
 
 @pytest.mark.parametrize("words", [b"{}\n", b"0 {}\n", b"\xff\n", b"\n"])
 def test_words_without_a_mark_are_refused(met: _Met, ends: tuple[socket.socket, socket.socket], words: bytes) -> None:
     ends[0].sendall(words)
-    with pytest.raises(Stranger):
+    with pytest.raises(AuthenticationError):
         met.leader.receive()
 
 
 def test_a_message_has_a_bound(met: _Met) -> None:
     met.member.send({"kind": "x" * MAX_BYTES})
-    with pytest.raises(Stranger):
+    with pytest.raises(AuthenticationError):
         met.leader.receive()
 
 
@@ -107,7 +107,7 @@ def test_another_token_opens_nothing_on_either_side(ends: tuple[socket.socket, s
     def be_the_leader() -> None:
         try:
             answer(answering, token=TOKEN)
-        except Stranger as error:
+        except AuthenticationError as error:
             caught.append(error)
         answering.close()
 
@@ -130,7 +130,7 @@ def test_a_members_proof_sent_back_is_none_of_a_leader(ends: tuple[socket.socket
 
     thread = threading.Thread(target=pretend)
     thread.start()
-    with pytest.raises(Stranger, match="does not know"):
+    with pytest.raises(AuthenticationError, match="does not know"):
         call(calling, token=TOKEN, caller=CALLER)
     thread.join()
     assert TOKEN not in heard[0]

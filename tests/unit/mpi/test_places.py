@@ -12,8 +12,8 @@ import pytest
 
 from shardwise.engine.errors import BadConfiguration
 from shardwise_jobs.mpi import rendezvous
+from shardwise_jobs.mpi.communicator import SingleProcess, open_communicator
 from shardwise_jobs.mpi.settings import interface_of, mpi_environment
-from shardwise_jobs.mpi.world import Alone, open_world
 
 
 def test_a_file_says_where_rank_0_is_to_its_user_alone(tmp_path: Path) -> None:
@@ -50,19 +50,19 @@ def test_ranks_talk_by_the_network_on_which_they_met() -> None:
 
 
 def test_one_rank_alone_is_its_own_sum() -> None:
-    world = open_world()
-    assert isinstance(world, Alone)
+    world = open_communicator()
+    assert isinstance(world, SingleProcess)
     words, floats = np.array([1, -2]), np.array([0.5])
     world.add(words)
     world.add_floats(floats)
     world.barrier()
-    assert (world.rank, world.size, world.share(b"x")) == (0, 1, b"x")
+    assert (world.rank, world.size, world.broadcast(b"x")) == (0, 1, b"x")
     assert (words.tolist(), floats.tolist()) == ([1, -2], [0.5])
 
 
-def test_mpi_is_not_imported_before_a_world_of_several_ranks_is_opened() -> None:
+def test_mpi_is_not_imported_before_a_communicator_of_several_ranks_is_opened() -> None:
     program = (
-        "import sys, shardwise_jobs.mpi.gang, shardwise_jobs.mpi.member, shardwise_jobs.mpi.world as w;"
-        "w.open_world(); sys.exit('mpi4py' in sys.modules)"
+        "import sys, shardwise_jobs.mpi.supervisor, shardwise_jobs.mpi.rank_main, shardwise_jobs.mpi.communicator as w;"
+        "w.open_communicator(); sys.exit('mpi4py' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -30,19 +30,19 @@ def train(manifest: Path, output: str | None, overrides: tuple[str, ...]) -> Non
       shardwise difflogic train examples/difflogic-gol.yaml --output life
       mpiexec -n 2 shardwise difflogic train examples/difflogic-gol.yaml --output life
     """
-    from .by_hand import train_by_hand
+    from .standalone import train_standalone
 
-    sys.exit(train_by_hand(manifest, overrides=overrides, output=output))
+    sys.exit(train_standalone(manifest, overrides=overrides, output=output))
 
 
 @difflogic.command()
 @click.argument("place", metavar="OUTPUT")
 def show(place: str) -> None:
     """Say what the checkpoint in OUTPUT (a folder, a fsspec URI, or the file itself) holds."""
-    from .facts import facts_of
+    from .checkpoint_summary import summary_of
 
     try:
-        for name, value in facts_of(place).items():
+        for name, value in summary_of(place).items():
             echo(f"{name}: {value}")
     except WorkError as error:
         echo(f"error: {error}", err=True)

@@ -16,16 +16,16 @@ from shardwise_api.runs import TrainingRunSpec
 from shardwise_api.wire import Environment, ExitCode, ItemCounts, PrepareResult, RunResult, ShardResult
 from shardwise_jobs.bootstrap import open_document
 from shardwise_jobs.mpi import hydra
-from shardwise_jobs.mpi.gang import run_in_gang
-from shardwise_jobs.mpi.world import Alone, World
+from shardwise_jobs.mpi.communicator import Communicator, SingleProcess
+from shardwise_jobs.mpi.supervisor import run_in_gang
 
 from . import finalize
 from .experiments.experiment import FIELD
-from .training import room
+from .training import capacity
 from .training.checkpoint import Checkpoint
 from .training.loop import train
-from .training.parts import Part, parts_of
 from .training.reporting import Reporter
+from .training.runs import Part, parts_of
 
 RANK = (sys.executable, "-P", "-m", "shardwise_jobs.engines.difflogic.rank")
 """What becomes an MPI rank."""
@@ -56,8 +56,8 @@ class DifflogicEngine:
     def prepare(self, *, dry_run: bool) -> PrepareResult:
         """Check that fields fit each other, that there are room and MPI, and that checkpoints are of this training."""
         training = self._parts[0].training
-        size = room.sample_bytes(training.experiment, automaton=training.automaton, dtype=training.dtype)
-        limit = room.memory_limit()
+        size = capacity.sample_bytes(training.experiment, automaton=training.automaton, dtype=training.dtype)
+        limit = capacity.memory_limit()
         if limit is not None and size > limit:
             raise BadConfiguration(
                 f"{FIELD}.rollout: one sample needs about {size >> 20} MiB, and a worker's memory limit is "
@@ -105,7 +105,7 @@ class DifflogicEngine:
             return self._told(done, rank=shard, seconds=0)
         rendezvous = os.environ.get(Environment.RENDEZVOUS)
         if not rendezvous and ranks == 1:
-            return self.train_as(Alone())
+            return self.train_as(SingleProcess())
         if not rendezvous:
             raise BadConfiguration(f"{Environment.RENDEZVOUS} is not set: {ranks} ranks don't know where to meet")
         token = self._context.document.prepared.peer_token if self._context.document.prepared else None
@@ -132,25 +132,25 @@ class DifflogicEngine:
         )
         return ShardResult.model_validate_json(result)
 
-    def train_as(self, world: World) -> ShardResult:
+    def train_as(self, world: Communicator) -> ShardResult:
         """Train as one of the ranks of a world. Raises as `train`."""
         started = time.monotonic()
-        part = self._parts[0].in_room(self._spec, ranks=world.size, environment=os.environ)
+        part = self._parts[0].within_capacity(self._spec, ranks=world.size, environment=os.environ)
         return self._told(self._trained(part, world=world), rank=world.rank, seconds=time.monotonic() - started)
 
     def _work_seed(self, shard: int) -> ShardResult:
         started = time.monotonic()
-        part = self._parts[shard].in_room(self._spec, ranks=1, environment=os.environ)
+        part = self._parts[shard].within_capacity(self._spec, ranks=1, environment=os.environ)
         last = part.read()
         if last is None or not part.complete(last):
-            last = self._trained(part, world=Alone())
+            last = self._trained(part, world=SingleProcess())
         verdict = last.verdict
         if verdict is None or not verdict.solved:
             told = f", {verdict.wrong} of {verdict.total} {verdict.unit} wrong" if verdict else ""
             raise NotConverged(f"seed {part.training.experiment.seed}: {last.state.step} steps{told}")
         return self._told(last, rank=0, seconds=time.monotonic() - started).model_copy(update={"shard": shard})
 
-    def _trained(self, part: Part, *, world: World) -> Checkpoint:
+    def _trained(self, part: Part, *, world: Communicator) -> Checkpoint:
         steps, stop = self._difflogic.steps, self._context.stop
         if world.rank:
             return train(part.training, world=world, output=part.output, stop=lambda: stop.is_set)

@@ -11,11 +11,11 @@ from shardwise.engine.worker import Context
 from shardwise_api.difflogic import DifflogicEngine
 from shardwise_api.wire import MAX_METRICS, ItemCounts, Metric, RunResult
 
+from .artifacts.publish import publish
 from .experiments.evaluate import evaluate
 from .model.gates import hardest
-from .products.publish import publish
 from .training.checkpoint import Checkpoint, Verdict, digest_of
-from .training.parts import Part
+from .training.runs import Part
 
 SUMMARY_FILE = "summary.json"
 SUMMARY_BYTES = 2000

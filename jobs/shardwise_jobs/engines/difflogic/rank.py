@@ -9,13 +9,13 @@ from shardwise.engine.pod import provide_home
 from shardwise.engine.stop import StopFlag
 from shardwise_api.wire import ShardResult
 from shardwise_jobs.bootstrap import configure_logging, open_context
-from shardwise_jobs.mpi.member import serve
-from shardwise_jobs.mpi.world import World
+from shardwise_jobs.mpi.communicator import Communicator
+from shardwise_jobs.mpi.rank_main import serve
 
 from .engine import DifflogicEngine
 
 
-def work(world: World, stop: StopFlag) -> ShardResult:
+def work(world: Communicator, stop: StopFlag) -> ShardResult:
     """Train as one of the world's ranks, by the run document that the environment names."""
     return DifflogicEngine(open_context(os.environ, stop=stop)).train_as(world)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shardwise.engine.errors import BadConfiguration
 
-from ..model.draws import Stream, below, bits
+from ..model.rng import Stream, below, bits
 from . import patterns
 from .presets import Experiment
 

@@ -13,12 +13,12 @@ from functools import lru_cache
 import numpy as np
 
 from ..model.automaton import Automaton
-from ..model.draws import Stream, uniforms
 from ..model.gates import Bools, Ints
+from ..model.rng import Stream, uniforms
 from . import data
 from .data import Bits
+from .inference import Machine
 from .presets import Experiment
-from .running import Machine
 
 SAMPLES = 8
 """Rollouts of a trial, where what is drawn decides its end."""

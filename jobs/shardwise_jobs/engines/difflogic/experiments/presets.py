@@ -15,8 +15,8 @@ from shardwise_api.difflogic import BATCH_SIZES, Preset
 
 from ..model import wiring
 from ..model.automaton import Automaton
-from ..model.draws import FIRE_RATE, Shuffler
 from ..model.optimizer import Settings
+from ..model.rng import FIRE_RATE, Shuffler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..model.automaton import Automaton
-from ..model.draws import Stream, below
 from ..model.gates import Bools, Ints
+from ..model.rng import Stream, below
 from . import data
 from .data import Bits
 from .evaluate import Draw, evaluate, fire_masks, wrong_cells
+from .inference import Machine
 from .presets import Experiment
-from .running import Machine
 
 LIFE_SIDE, LIFE_STEPS = 128, 300
 SIDE = 64

@@ -46,16 +46,16 @@ def main() -> int:
 
 def compile_all() -> None:
     """Compile whatever the engine calls, for the types it calls it with, and run none of it."""
-    from . import kernels, logits, rollout, wiring
+    from . import jit_kernels, kernels, logits, wiring
     from .automaton import Automaton, neighbours
 
     # Only what Python calls is replaced: compiled functions call each other.
     ahead = SimpleNamespace(
-        batch=_Compiling(rollout.batch),
-        step_forward=_Compiling(rollout.step_forward),
-        hard_rollout=_Compiling(rollout.hard_rollout),
+        batch=_Compiling(jit_kernels.batch),
+        step_forward=_Compiling(jit_kernels.step_forward),
+        hard_rollout=_Compiling(jit_kernels.hard_rollout),
     )
-    vars(kernels)["rollout"] = ahead
+    vars(kernels)["jit_kernels"] = ahead
     for name in ("_mixtures", "_logit_gradient", "_adamw"):
         vars(logits)[name] = _Compiling(getattr(logits, name))
     automaton = Automaton(

@@ -30,7 +30,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _HERE = Path(__file__).parent
 log = logging.getLogger("shardwise")
-_SOURCES = ("blocks.py", "compiled.py", "gates.py", "logits.py", "rollout.py")
+_SOURCES = ("compiled.py", "gates.py", "jit_kernels.py", "llvm_kernels.py", "logits.py")
 """All that decides what comes out of the compiler."""
 
 

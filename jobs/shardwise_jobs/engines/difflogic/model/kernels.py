@@ -1,4 +1,4 @@
-"""The computation of `twin`, compiled, as the rest of the engine calls it: whole batches, and single rollouts.
+"""The computation of `reference`, compiled, as the rest of the engine calls it: whole batches, and single rollouts.
 
 Room to work in is kept from one call to the next: asking for it anew would cost as much as a small batch.
 """
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from . import rollout
+from . import jit_kernels
 from .automaton import Automaton
-from .blocks import ALIGNMENT, CHUNK, WORDS
 from .circuit import Circuit
 from .gates import F64, FORMS, TRUTH, Bools, Floats, Ints, Words, in_single_precision
+from .llvm_kernels import ALIGNMENT, CHUNK, WORDS
 
 WORD = 64
 """Cells in a word."""
@@ -73,7 +73,7 @@ def samples(
     soft = coefficients if dtype == np.float64 else in_single_precision(coefficients)
     bits = ((starts == 0) | (starts == 1)).all(axis=(1, 2))
     masks = np.zeros((1, steps, starts.shape[2] - 1), dtype=np.bool_) if fire is None else np.ascontiguousarray(fire)
-    failed = rollout.batch(
+    failed = jit_kernels.batch(
         starts, targets,
         masks, fire is None, bits,
         np.ascontiguousarray(loss_channels, dtype=np.int64), table,
@@ -103,7 +103,7 @@ def sample(
     loss_channels: Ints,
     fire: Bools,
 ) -> tuple[F64, Floats, Floats]:
-    """Compute one sample; arguments and result as `twin.sample`."""
+    """Compute one sample; arguments and result as `reference.sample`."""
     found = samples(
         automaton=automaton,
         table=table,
@@ -119,14 +119,14 @@ def sample(
 
 
 def forward(*, automaton: Automaton, table: Ints, coefficients: Floats, start: Floats, fire: Bools) -> Floats:
-    """Roll out an automaton; arguments and result as `twin.forward`."""
+    """Roll out an automaton; arguments and result as `reference.forward`."""
     states = np.zeros((len(fire) + 1, *start.shape), dtype=start.dtype)
     states[0] = start
     room = Room.taken(automaton, cells=start.shape[1] - 1, steps=1, dtype=start.dtype)
     everyone = bool(fire.all())
     own = np.ascontiguousarray(coefficients, dtype=start.dtype)
     for step, mask in enumerate(np.ascontiguousarray(fire)):
-        rollout.step_forward(
+        jit_kernels.step_forward(
             states[step], states[step + 1], mask, everyone, table, automaton.circuit.reused, own, room.values,
             room.fired,
         )  # fmt: skip
@@ -140,7 +140,7 @@ def hard_forward(*, automaton: Automaton, table: Ints, functions: Ints, start: B
     state[:, -1] = False
     cells = start.shape[1] - 1
     places = automaton.circuit.reused_places
-    rollout.hard_rollout(
+    jit_kernels.hard_rollout(
         state, np.ascontiguousarray(fire), bool(fire.all()), table, automaton.circuit.reused, masks_of(functions),
         aligned((places, 1), np.uint64), aligned((places, WORDS), np.uint64),
         np.zeros((automaton.channels, words_in(cells)), dtype=np.uint64),

@@ -19,7 +19,7 @@ DTYPES = {"f32": np.float32, "f64": np.float64}
 
 
 class Backend(Protocol):
-    """What computes: the module `twin`, or the module `kernels`."""
+    """What computes: the module `reference`, or the module `kernels`."""
 
     def sample(
         self,
@@ -33,7 +33,7 @@ class Backend(Protocol):
         loss_channels: Ints,
         fire: Bools,
     ) -> tuple[F64, Floats, Floats]:
-        """As `twin.sample`."""
+        """As `reference.sample`."""
         ...
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from shardwise.engine.errors import BadConfiguration
 
-from .exact import MOST_SAMPLES, from_integers, to_integers
+from .fixed_point import MOST_SAMPLES, from_integers, to_integers
 from .gates import F64, Ints
 from .logits import logit_gradient
 from .optimizer import Settings, State, advance

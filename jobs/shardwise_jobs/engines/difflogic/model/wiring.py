@@ -8,8 +8,8 @@ import numpy as np
 
 from shardwise.engine.errors import BadConfiguration
 
-from .draws import Shuffler
 from .gates import Ints
+from .rng import Shuffler
 
 PATCH = 9
 """Cells of a 3x3 neighbourhood, row by row."""

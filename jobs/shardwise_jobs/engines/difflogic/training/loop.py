@@ -18,16 +18,16 @@ import numpy as np
 from shardwise.engine.errors import BadConfiguration, BadInput, Interrupted, Temporary, WorkError
 from shardwise.engine.files import OutputFolder
 from shardwise_api.difflogic import DifflogicEngine
-from shardwise_jobs.mpi.world import World
+from shardwise_jobs.mpi.communicator import Communicator
 
 from ..experiments import data
 from ..experiments.evaluate import evaluate
 from ..experiments.experiment import FIELD, experiment_of
 from ..experiments.presets import Experiment
-from ..model import draws
+from ..model import rng
 from ..model.automaton import Automaton
 from ..model.batch import Sample, batch_sum
-from ..model.exact import from_integers
+from ..model.fixed_point import from_integers
 from ..model.gates import F64, Ints, hardest, new_logits
 from ..model.logits import logit_gradient
 from ..model.optimizer import State, advance
@@ -121,7 +121,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class StepMetrics:
     """A training after a step, for who watches."""
 
     step: int
@@ -136,11 +136,11 @@ class Moment:
 def train(
     training: Training,
     *,
-    world: World,
+    world: Communicator,
     output: OutputFolder,
     stop: Callable[[], bool],
     begin: Callable[[int], object] = lambda step: None,
-    observe: Callable[[Moment], object] = lambda moment: None,
+    observe: Callable[[StepMetrics], object] = lambda moment: None,
 ) -> Checkpoint:
     """Train to the end, from the checkpoint in `output` if there is one; return the last.
 
@@ -169,7 +169,9 @@ def train(
 class _Loop:
     """One rank's side of a training."""
 
-    def __init__(self, training: Training, *, world: World, output: OutputFolder, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, training: Training, *, world: Communicator, output: OutputFolder, stop: Callable[[], bool]
+    ) -> None:
         self._training = training
         self._experiment = training.experiment
         self._automaton = training.automaton
@@ -180,7 +182,7 @@ class _Loop:
         self._own = range(size * world.rank // world.size, size * (world.rank + 1) // world.size)
         self._loss_channels: Ints = np.array(training.experiment.rollout.loss_channels, dtype=np.int64)
 
-    def run(self, begin: Callable[[int], object], observe: Callable[[Moment], object]) -> Checkpoint:
+    def run(self, begin: Callable[[int], object], observe: Callable[[StepMetrics], object]) -> Checkpoint:
         training, steps = self._training, self._experiment.steps
         self._check_same("ranks were given different trainings", self._told())
         found = self._loaded()
@@ -198,7 +200,7 @@ class _Loop:
             if saved:
                 self._save(Checkpoint(state=state, history=history.rows, verdict=verdict))
             observe(
-                Moment(
+                StepMetrics(
                     step=state.step,
                     soft_loss=losses.soft,
                     hard_loss=losses.hard,
@@ -256,7 +258,7 @@ class _Loop:
         x, y = data.sample(self._experiment, step=step, number=number)
         if rollout.fire_rate is None:
             return Sample(x=x, y=y)
-        fire = draws.fire_masks(
+        fire = rng.fire_masks(
             steps=rollout.steps,
             height=rollout.height,
             width=rollout.width,
@@ -306,7 +308,7 @@ class _Loop:
                 content = b"none" if found is None else b"file" + found
             except Exception as error:
                 content, failure = b"fail", error
-        content = self._world.share(content)
+        content = self._world.broadcast(content)
         if failure is not None:
             raise failure
         if content[:4] == b"fail":
@@ -344,7 +346,7 @@ class _Loop:
     def _check_same(self, message: str, mine: bytes) -> None:
         if self._world.size == 1:
             return
-        others = np.array([self._world.share(mine) != mine], dtype=np.int64)
+        others = np.array([self._world.broadcast(mine) != mine], dtype=np.int64)
         self._world.add(others)
         if others[0]:
             raise WorkError(f"{message} ({others[0]} of {self._world.size} are not like rank 0)")

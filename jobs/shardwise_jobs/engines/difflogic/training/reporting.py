@@ -8,7 +8,7 @@ from collections import deque
 from shardwise.engine.progress import ProgressSender
 from shardwise_api.wire import Checkpoint, ItemCounts, Metric
 
-from .loop import Moment
+from .loop import StepMetrics
 
 INTERVAL_SECONDS = 0.25
 """Between two reports; steps of a small automaton take less than a millisecond."""
@@ -27,7 +27,7 @@ class Reporter:
         self._saved: int | None = None
         self._seen: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
         self._next = 0.0
-        self._latest: Moment | None = None
+        self._latest: StepMetrics | None = None
 
     def wait(self, missing_ranks: str, *, step: int) -> None:
         """Tell whom a training waits for, and how far it has come before."""
@@ -41,7 +41,7 @@ class Reporter:
         self._seen.append((time.monotonic(), step))
         self._send(step)
 
-    def observe(self, moment: Moment) -> None:
+    def observe(self, moment: StepMetrics) -> None:
         """Tell of a step, unless the last report is too recent."""
         self._latest = moment
         if moment.saved:

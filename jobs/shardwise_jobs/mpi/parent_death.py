@@ -1,7 +1,7 @@
 """No process outlives the one that started it: the kernel is asked to kill it then, whatever the parent died of.
 
-As a program (`python -m shardwise_jobs.mpi.leash COMMAND …`) it puts itself on the leash and becomes the command. A
-worker has threads, and to run Python between fork and exec of such a process can lock up.
+As a program (`python -m shardwise_jobs.mpi.parent_death COMMAND …`) it asks for that and becomes the command. A worker
+has threads, and to run Python between fork and exec of such a process can lock up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def leashed(command: Sequence[str]) -> list[str]:
+def wrap(command: Sequence[str]) -> list[str]:
     """Return the command so that it dies with the process that starts it; it keeps its process id."""
     return [sys.executable, "-P", "-m", __name__, str(os.getpid()), *command]
 

@@ -24,11 +24,11 @@ from shardwise_api.manifest import InvalidManifest, load_manifest
 from shardwise_api.runs import TrainingRun, TrainingRunSpec
 from shardwise_api.terminal import echo
 from shardwise_api.wire import RunDocument, RunResult
-from shardwise_jobs.mpi.world import World, open_world
+from shardwise_jobs.mpi.communicator import Communicator, open_communicator
 
 from . import finalize
-from .training.loop import Moment, train
-from .training.parts import Part, parts_of
+from .training.loop import StepMetrics, train
+from .training.runs import Part, parts_of
 
 EXIT_INTERRUPTED = 130
 """As `shardwise run`."""
@@ -55,7 +55,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class TrainingRequest:
     """What a manifest asks for."""
 
     run: TrainingRun
@@ -67,7 +67,7 @@ class Asked:
         return self.run.spec
 
 
-def asked_for(manifest: Path, *, overrides: Sequence[str], output: str | None) -> Asked:
+def training_request(manifest: Path, *, overrides: Sequence[str], output: str | None) -> TrainingRequest:
     """Read a manifest.
 
     Raises:
@@ -88,18 +88,18 @@ def asked_for(manifest: Path, *, overrides: Sequence[str], output: str | None) -
     uri = output or (run.spec.output.uri if run.spec.output else None)
     if uri is None:
         raise BadConfiguration("--output: required, for the manifest names no spec.output")
-    return Asked(run=run, part=parts_of(difflogic, output=OutputFolder(uri))[0])
+    return TrainingRequest(run=run, part=parts_of(difflogic, output=OutputFolder(uri))[0])
 
 
-def train_by_hand(manifest: Path, *, overrides: Sequence[str], output: str | None) -> int:
+def train_standalone(manifest: Path, *, overrides: Sequence[str], output: str | None) -> int:
     """Train to the end, or to Ctrl-C, and publish what came of it; return an exit code."""
     stop = Stop()
     stop.install()
-    world: World | None = None
+    world: Communicator | None = None
     try:
-        world = open_world()
-        asked = asked_for(manifest, overrides=overrides, output=output)
-        return _trained(asked, world=world, stop=stop)
+        world = open_communicator()
+        request = training_request(manifest, overrides=overrides, output=output)
+        return _trained(request, world=world, stop=stop)
     except Interrupted as error:
         _say(world, f"{error}: the same command goes on from there")
         return EXIT_INTERRUPTED
@@ -119,45 +119,45 @@ def train_by_hand(manifest: Path, *, overrides: Sequence[str], output: str | Non
         raise
 
 
-def _trained(asked: Asked, *, world: World, stop: Callable[[], bool]) -> int:
-    part = asked.part.in_room(asked.spec, ranks=world.size, environment=os.environ)
-    if world.size not in (1, asked.spec.sharding.shards):
+def _trained(request: TrainingRequest, *, world: Communicator, stop: Callable[[], bool]) -> int:
+    part = request.part.within_capacity(request.spec, ranks=world.size, environment=os.environ)
+    if world.size not in (1, request.spec.sharding.shards):
         _say(
             world,
-            f"sharding.shards ({asked.spec.sharding.shards}) is not looked at: MPI has started {world.size} ranks",
+            f"sharding.shards ({request.spec.sharding.shards}) is not looked at: MPI has started {world.size} ranks",
         )
     _check_writable(part.output, world=world)
     if world.rank:
         train(part.training, world=world, output=part.output, stop=stop)
         return 0
-    with _Bar(label=asked.run.metadata.name, steps=part.training.experiment.steps) as bar:
+    with _Bar(label=request.run.metadata.name, steps=part.training.experiment.steps) as bar:
         train(part.training, world=world, output=part.output, stop=stop, begin=bar.begin, observe=bar.show)
-    _print(_finalized(asked))
+    _print(_finalized(request))
     return 0
 
 
-def _check_writable(output: OutputFolder, *, world: World) -> None:
+def _check_writable(output: OutputFolder, *, world: Communicator) -> None:
     said = b""
     if world.rank == 0:
         try:
             output.check_writable()
         except WorkError as error:
             said = str(error).encode()
-    if said := world.share(said):
+    if said := world.broadcast(said):
         raise BadConfiguration(said.decode())
 
 
-def _finalized(asked: Asked) -> RunResult:
-    run = asked.run
+def _finalized(request: TrainingRequest) -> RunResult:
+    run = request.run
     document = RunDocument(uid="", name=run.metadata.name, kind=run.kind, spec=run.spec_document())
     context = Context(
         document=document,
-        output=asked.part.output,
+        output=request.part.output,
         stop=StopFlag(),
         progress=ProgressSender(target=None, run="", shard=0),
     )
-    assert asked.spec.engine.difflogic is not None
-    return finalize.finalize(context=context, difflogic=asked.spec.engine.difflogic, parts=[asked.part])
+    assert request.spec.engine.difflogic is not None
+    return finalize.finalize(context=context, difflogic=request.spec.engine.difflogic, parts=[request.part])
 
 
 def _print(result: RunResult) -> None:
@@ -167,7 +167,7 @@ def _print(result: RunResult) -> None:
         echo(f"warning: {warning}", err=True)
 
 
-def _say(world: World | None, text: str) -> None:
+def _say(world: Communicator | None, text: str) -> None:
     """Say once what all ranks know."""
     if world is None or world.rank == 0:
         echo(text, err=True)
@@ -199,7 +199,7 @@ class _Bar:
         self._bar.n = step
         self._bar.refresh()
 
-    def show(self, moment: Moment) -> None:
+    def show(self, moment: StepMetrics) -> None:
         """Show a step."""
         shown: dict[str, object] = {"soft": f"{moment.soft_loss:.4g}", "hard": f"{moment.hard_loss:g}"}
         if moment.verdict is not None:

@@ -1,4 +1,4 @@
-"""The computation of `twin`, compiled: the same operations in the same order, so the same bits on every processor.
+"""The computation of `reference`, compiled: the same operations in the same order, the same bits on every processor.
 
 All samples of a batch go through in one call, each for itself: no sample's numbers depend on its neighbours. Nothing
 holds Python's lock, so that threads may each take a part of the batch.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .blocks import CHUNK, WORDS, look_up_word, look_up_words, mix, mix_back
 from .circuit import Table
 from .compiled import compiled
 from .gates import F64, Bools, Floats, Ints, Words
+from .llvm_kernels import CHUNK, WORDS, look_up_word, look_up_words, mix, mix_back
 
 _LIMIT = 2.0**30
 _HALF_WAY = 1.5 * 2.0**52
@@ -186,7 +186,7 @@ def hard_rollout(
 
 @compiled
 def add_words(values: F64, words: Ints) -> bool:
-    """Add numbers (n,) to sums (n, 2) as `exact.to_integers` would; return whether all are finite and small enough."""
+    """Add numbers (n,) to sums (n, 2) as `fixed_point.to_integers` would; return whether all are finite and small."""
     largest = 0.0
     for number in range(values.shape[0]):
         # What is no number is not below anything.

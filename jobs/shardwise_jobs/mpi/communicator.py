@@ -1,7 +1,7 @@
 """What ranks tell each other while they work: sums and one sender's bytes, over MPI or over nothing.
 
-A training that is written against `World` runs the same alone, under `mpiexec`, and as a gang of pods. Only buffers
-travel: the calls of MPI for Python that take objects would pickle them.
+A training that is written against `Communicator` runs the same alone, under `mpiexec`, and as a gang of pods. Only
+buffers travel: the calls of MPI for Python that take objects would pickle them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shardwise.engine.errors import BadConfiguration, Temporary
 _STARTED_BY_MPI = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE")
 
 
-class World(Protocol):
+class Communicator(Protocol):
     """All ranks of a training, as one of them sees them. Every rank makes the same calls in the same order.
 
     Raises:
@@ -38,34 +38,34 @@ class World(Protocol):
     def add_floats(self, values: npt.NDArray[np.float64]) -> None:
         """Replace the values (any shape, C-contiguous) by their sums over all ranks, in whatever order."""
 
-    def share(self, data: bytes) -> bytes:
+    def broadcast(self, data: bytes) -> bytes:
         """Return rank 0's data, on every rank; what the others give is not looked at."""
 
     def barrier(self) -> None:
         """Return when every rank has come here."""
 
 
-class Alone:
+class SingleProcess:
     """The only rank there is. Needs no MPI."""
 
     rank = 0
     size = 1
 
     def add(self, words: npt.NDArray[np.int64]) -> None:
-        """See `World.add`."""
+        """See `Communicator.add`."""
 
     def add_floats(self, values: npt.NDArray[np.float64]) -> None:
-        """See `World.add_floats`."""
+        """See `Communicator.add_floats`."""
 
-    def share(self, data: bytes) -> bytes:
-        """See `World.share`."""
+    def broadcast(self, data: bytes) -> bytes:
+        """See `Communicator.broadcast`."""
         return data
 
     def barrier(self) -> None:
-        """See `World.barrier`."""
+        """See `Communicator.barrier`."""
 
 
-class MpiWorld:
+class MpiCommunicator:
     """The ranks of MPI's COMM_WORLD; `mpi` is the module `mpi4py.MPI`, which starts MPI as it is imported."""
 
     def __init__(self, mpi: Any) -> None:
@@ -75,11 +75,11 @@ class MpiWorld:
         self.size: int = self._all.Get_size()
 
     def add(self, words: npt.NDArray[np.int64]) -> None:
-        """See `World.add`."""
+        """See `Communicator.add`."""
         self._reduce(words)
 
     def add_floats(self, values: npt.NDArray[np.float64]) -> None:
-        """See `World.add_floats`."""
+        """See `Communicator.add_floats`."""
         self._reduce(values)
 
     def _reduce(self, array: npt.NDArray[Any]) -> None:
@@ -88,8 +88,8 @@ class MpiWorld:
         except self._mpi.Exception as error:
             raise _lost(error) from error
 
-    def share(self, data: bytes) -> bytes:
-        """See `World.share`."""
+    def broadcast(self, data: bytes) -> bytes:
+        """See `Communicator.broadcast`."""
         length = np.array([len(data)], np.int64)
         try:
             self._all.Bcast(length, root=0)
@@ -102,7 +102,7 @@ class MpiWorld:
         return buffer.tobytes()
 
     def barrier(self) -> None:
-        """See `World.barrier`."""
+        """See `Communicator.barrier`."""
         try:
             self._all.Barrier()
         except self._mpi.Exception as error:
@@ -117,15 +117,15 @@ class MpiWorld:
         self._all.Abort(1)
 
 
-def open_world() -> World:
-    """Return the world that this process was started into: MPI's under any `mpiexec`, else `Alone`.
+def open_communicator() -> Communicator:
+    """Return the communicator that this process was started with: MPI's under any `mpiexec`, else `SingleProcess`.
 
     Raises:
         BadConfiguration: started by `mpiexec`, but MPI for Python or an MPI library is missing.
     """
     if not any(name in os.environ for name in _STARTED_BY_MPI):
-        return Alone()
-    return MpiWorld(load_mpi())
+        return SingleProcess()
+    return MpiCommunicator(load_mpi())
 
 
 def load_mpi() -> Any:

@@ -1,4 +1,4 @@
-"""Both ends of a meeting: rank 0 answers at the rendezvous, the others call until it does.
+"""Both ends of the handshake: rank 0 answers at the rendezvous, the others call until it does.
 
 Threads of their own talk, so that a silent or malicious peer holds up nobody; what they hear comes out of one queue.
 """
@@ -17,7 +17,7 @@ import tenacity
 from shardwise.engine.errors import WorkError
 
 from . import rendezvous as place
-from .channel import BEAT, BEAT_SECONDS, Caller, Channel, Lost, Message, Stranger, answer, call
+from .channel import BEAT, BEAT_SECONDS, AuthenticationError, Caller, Channel, Lost, Message, answer, call
 
 log = logging.getLogger(__name__)
 _LONGEST_WAIT_SECONDS = 4.0
@@ -35,7 +35,7 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class MessageReceived:
     """A worker says something."""
 
     channel: Channel
@@ -64,11 +64,11 @@ class Broken:
     error: WorkError
 
 
-Event = Joined | Said | Gone | Launch | Broken
+Event = Joined | MessageReceived | Gone | Launch | Broken
 Events = queue.SimpleQueue[Event]
 
 
-class _Beats:
+class _Heartbeats:
     """Says to each peer, again and again, that this worker lives."""
 
     def __init__(self) -> None:
@@ -93,8 +93,8 @@ class _Beats:
             while True:
                 message = channel.receive()
                 if message != BEAT:
-                    events.put(Said(channel=channel, message=message))
-        except (Lost, Stranger) as error:
+                    events.put(MessageReceived(channel=channel, message=message))
+        except (Lost, AuthenticationError) as error:
             return str(error)
         finally:
             self._channels.discard(channel)
@@ -106,14 +106,14 @@ class _Beats:
             channel.close()
 
 
-class Answering:
+class Listener:
     """Rank 0's end: takes callers in that prove that they are workers of this run."""
 
     def __init__(self, *, rendezvous: str, token: str, events: Events) -> None:
         self._rendezvous = rendezvous
         self._token = token
         self._events = events
-        self._beats = _Beats()
+        self._heartbeats = _Heartbeats()
         self._unknown = threading.BoundedSemaphore(_UNKNOWN_AT_ONCE)
         self._listener = place.listen(rendezvous)
         self._over = False
@@ -139,11 +139,11 @@ class Answering:
                 caller, channel = answer(connection, token=self._token)
             finally:
                 self._unknown.release()
-        except (Lost, Stranger) as error:
+        except (Lost, AuthenticationError) as error:
             log.warning("dropped a caller from %s: %s", address, error)
             connection.close()
             return
-        why = self._beats.listen(channel, caller, self._events)
+        why = self._heartbeats.listen(channel, caller, self._events)
         self._events.put(Gone(channel=channel, why=why))
 
     def close(self) -> None:
@@ -156,10 +156,10 @@ class Answering:
         except OSError as error:
             log.info("rendezvous: %s", error)
         self._listener.close()
-        self._beats.close()
+        self._heartbeats.close()
 
 
-class Calling:
+class Dialer:
     """Any other rank's end: calls rank 0 until it answers, and again when it is lost."""
 
     def __init__(self, *, rendezvous: str, token: str, caller: Caller, events: Events) -> None:
@@ -167,14 +167,14 @@ class Calling:
         self._token = token
         self._caller = caller
         self._events = events
-        self._beats = _Beats()
+        self._heartbeats = _Heartbeats()
         self._over = threading.Event()
         self._told_at = float("-inf")
         threading.Thread(target=self._call, name="caller", daemon=True).start()
 
     def _call(self) -> None:
         again = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((OSError, Lost, Stranger)),
+            retry=tenacity.retry_if_exception_type((OSError, Lost, AuthenticationError)),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT_SECONDS),
             sleep=self._pause,
             before_sleep=self._tell,
@@ -186,7 +186,7 @@ class Calling:
                 self._events.put(Broken(error=error))
                 return
             if channel is not None:
-                why = self._beats.listen(channel, self._caller, self._events)
+                why = self._heartbeats.listen(channel, self._caller, self._events)
                 self._events.put(Gone(channel=channel, why=why))
 
     def _try(self) -> Channel | None:
@@ -212,4 +212,4 @@ class Calling:
     def close(self) -> None:
         """Hang up."""
         self._over.set()
-        self._beats.close()
+        self._heartbeats.close()

@@ -16,13 +16,13 @@ from PIL import Image, ImageDraw, ImageFont
 from ..experiments import data
 from ..experiments.data import Bits
 from ..experiments.evaluate import Draw, fire_masks, wrong_cells
+from ..experiments.inference import Machine
 from ..experiments.patterns import COLOURS
 from ..experiments.presets import Experiment
-from ..experiments.running import Machine
 from ..experiments.trials import SIDE, large
 from ..model.automaton import Automaton
-from ..model.draws import Stream
 from ..model.gates import Ints
+from ..model.rng import Stream
 
 PIXELS = 256
 """Along the side of a grid, about."""

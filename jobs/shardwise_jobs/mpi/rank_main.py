@@ -11,14 +11,14 @@ from shardwise_api.base import ApiModel
 from shardwise_api.wire import ExitCode, StepFailure
 
 from ..bootstrap import configure_logging
-from . import litter
-from .told import Told
-from .world import MpiWorld, World, open_world
+from . import cleanup
+from .communicator import Communicator, MpiCommunicator, open_communicator
+from .rank_outcome import RankOutcome
 
 log = logging.getLogger("shardwise")
 
 
-def serve(work: Callable[[World, StopFlag], ApiModel]) -> int:
+def serve(work: Callable[[Communicator, StopFlag], ApiModel]) -> int:
     """Run `work` in the world that this process was started into; return the exit code of the process.
 
     A `WorkError` of `work` must be one that all ranks have agreed upon (each leaves with its own): they then end MPI
@@ -27,12 +27,12 @@ def serve(work: Callable[[World, StopFlag], ApiModel]) -> int:
     configure_logging()
     stop = StopFlag()
     stop.install(leave=lambda error: _failed(error).leave())
-    world: World | None = None
+    world: Communicator | None = None
     try:
         try:
-            world = open_world()
-            if isinstance(world, MpiWorld):
-                litter.remove()
+            world = open_communicator()
+            if isinstance(world, MpiCommunicator):
+                cleanup.remove()
             result = work(world, stop)
         finally:
             stop.over()
@@ -42,18 +42,18 @@ def serve(work: Callable[[World, StopFlag], ApiModel]) -> int:
     except Exception as error:
         log.exception("unexpected")
         failure = StepFailure(reason="WorkerFailed", message=f"{type(error).__name__}: {error}")
-        Told(failure=failure, code=ExitCode.FAILED).leave()
-        if isinstance(world, MpiWorld):
+        RankOutcome(failure=failure, code=ExitCode.FAILED).leave()
+        if isinstance(world, MpiCommunicator):
             world.abort()
         return ExitCode.FAILED
     else:
-        told = Told(result=result.model_dump_json(by_alias=True, exclude_none=True))
+        told = RankOutcome(result=result.model_dump_json(by_alias=True, exclude_none=True))
     told.leave()
-    if isinstance(world, MpiWorld):
+    if isinstance(world, MpiCommunicator):
         # None may leave earlier than the others, or it would pass for lost.
         world.close()
     return told.code
 
 
-def _failed(error: WorkError) -> Told:
-    return Told(failure=StepFailure(reason=error.reason, message=str(error)), code=error.exit_code)
+def _failed(error: WorkError) -> RankOutcome:
+    return RankOutcome(failure=StepFailure(reason=error.reason, message=str(error)), code=error.exit_code)

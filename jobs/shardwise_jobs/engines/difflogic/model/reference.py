@@ -14,9 +14,9 @@ import numpy as np
 
 from . import hard
 from .automaton import Automaton
-from .blocks import CHUNK
 from .circuit import Circuit
 from .gates import F64, FORMS, Bools, Floats, Ints, halved, in_single_precision
+from .llvm_kernels import CHUNK
 from .wiring import PATCH
 
 

@@ -17,7 +17,7 @@ RESULT = "SHARDWISE_RANK_RESULT"
 _MAX_BYTES = 1 << 20
 
 
-class Told(ApiModel):
+class RankOutcome(ApiModel):
     """Either a result or a failure."""
 
     result: str | None = None
@@ -33,9 +33,9 @@ class Told(ApiModel):
             os.pwrite(descriptor, self.model_dump_json(by_alias=True).encode(), 0)
 
 
-def read_told(descriptor: int) -> Told | None:
+def read_outcome(descriptor: int) -> RankOutcome | None:
     """Return what was left, if anything was, and whole."""
     try:
-        return Told.model_validate_json(os.pread(descriptor, _MAX_BYTES, 0))
+        return RankOutcome.model_validate_json(os.pread(descriptor, _MAX_BYTES, 0))
     except ValidationError:
         return None

@@ -10,7 +10,7 @@ from shardwise.engine.files import OutputFolder
 from shardwise_api.difflogic import DifflogicEngine
 from shardwise_api.runs import TrainingRunSpec
 
-from . import room
+from . import capacity
 from .checkpoint import FILE, Checkpoint
 from .loop import Training
 
@@ -36,15 +36,15 @@ class Part:
         """Say whether nothing is left to train after a checkpoint."""
         return checkpoint is not None and self.training.complete(step=checkpoint.state.step, verdict=checkpoint.verdict)
 
-    def in_room(self, spec: TrainingRunSpec, *, ranks: int, environment: Mapping[str, str]) -> Part:
+    def within_capacity(self, spec: TrainingRunSpec, *, ranks: int, environment: Mapping[str, str]) -> Part:
         """Return this part with as many samples in flight as one of `ranks` workers has room for."""
         training = self.training
         asked = spec.engine.difflogic.max_samples_in_flight if spec.engine.difflogic else None
-        in_flight = room.samples_in_flight(
+        in_flight = capacity.samples_in_flight(
             asked=asked,
             samples=-(-training.experiment.batch_size // ranks),
-            sample_size=room.sample_bytes(training.experiment, automaton=training.automaton, dtype=training.dtype),
-            sharing=room.sharing(environment, spec),
+            sample_size=capacity.sample_bytes(training.experiment, automaton=training.automaton, dtype=training.dtype),
+            sharing=capacity.sharing(environment, spec),
         )
         if spec.engine.difflogic is not None and not spec.engine.difflogic.parallel_batch:
             in_flight = 1

@@ -14,15 +14,15 @@ from click.testing import CliRunner
 from PIL import Image
 
 from shardwise_api.difflogic import Preset
+from shardwise_jobs.engines.difflogic.artifacts import animation, graph, pictures
+from shardwise_jobs.engines.difflogic.artifacts import publish as artifacts
+from shardwise_jobs.engines.difflogic.artifacts.netlist import parse
+from shardwise_jobs.engines.difflogic.artifacts.publish import Published
 from shardwise_jobs.engines.difflogic.cli import difflogic
 from shardwise_jobs.engines.difflogic.experiments import data
 from shardwise_jobs.engines.difflogic.experiments.presets import PRESETS
 from shardwise_jobs.engines.difflogic.model.gates import F64
 from shardwise_jobs.engines.difflogic.npz import npz_bytes, read_arrays
-from shardwise_jobs.engines.difflogic.products import animation, graph, pictures
-from shardwise_jobs.engines.difflogic.products import publish as products
-from shardwise_jobs.engines.difflogic.products.netlist import parse
-from shardwise_jobs.engines.difflogic.products.publish import Published
 from tests.support.circuits import LIFE, life_functions, published
 
 FILES = {"parameters.npz", "circuit.txt", "circuit.svg", "circuit.png", "loss.png", "automaton.gif"}
@@ -149,7 +149,7 @@ def test_a_circuit_of_no_gate_has_a_picture_too() -> None:
 
 
 def test_too_many_gates_are_not_drawn_but_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "MOST_DRAWN", 70)
+    monkeypatch.setattr(artifacts, "MOST_DRAWN", 70)
     result = published(tmp_path, LIFE, life_functions(), history=history(120))
     assert result.warnings == ["no picture of the circuit: 71 gates are too many to be drawn (circuit.txt has them)"]
     assert {path.name for path in tmp_path.iterdir()} == FILES - {"circuit.svg", "circuit.png"}

@@ -31,7 +31,7 @@ NAMES = (
 )
 
 
-def facts_of(place: str) -> dict[str, str]:
+def summary_of(place: str) -> dict[str, str]:
     """Return what the checkpoint at a place holds, by name.
 
     Args:
@@ -51,18 +51,18 @@ def facts_of(place: str) -> dict[str, str]:
         raise BadInput(f"{output.uri_of(name)}: there is no checkpoint")
     checkpoint, experiment, _ = opened(content, name=output.uri_of(name))
     state, verdict = checkpoint.state, checkpoint.verdict
-    facts = {
+    summary = {
         "experiment": json.dumps(experiment, sort_keys=True),
         "step": f"{state.step}",
         "digest": f"sha256:{digest_of(logits=state.logits, step=state.step)}",
     }
     if verdict is not None:
-        facts["trial"] = f"{verdict.wrong} of {verdict.total} {verdict.unit} wrong at step {verdict.step}"
+        summary["trial"] = f"{verdict.wrong} of {verdict.total} {verdict.unit} wrong at step {verdict.step}"
     if len(checkpoint.history):
-        facts |= {
+        summary |= {
             name: f"{value:g}"
             for name, value in zip(HISTORY_COLUMNS[1:], checkpoint.history[-1, 1:].tolist(), strict=True)
         }
     counts = Counter(hardest(state.logits).tolist())
-    facts["gates"] = f"{len(state.logits)}: " + ", ".join(f"{count} {NAMES[k]}" for k, count in counts.most_common())
-    return facts
+    summary["gates"] = f"{len(state.logits)}: " + ", ".join(f"{count} {NAMES[k]}" for k, count in counts.most_common())
+    return summary

@@ -17,8 +17,8 @@ from shardwise.engine.stop import StopFlag
 from shardwise_api.wire import ExitCode
 
 from .channel import Caller, Channel, Lost, Message
-from .hydra import Starter, check_line
-from .meeting import Answering, Broken, Calling, Event, Events, Gone, Joined, Launch, Said
+from .handshake import Broken, Dialer, Event, Events, Gone, Joined, Launch, Listener, MessageReceived
+from .hydra import Mpiexec, check_line
 from .rank_process import Ended, RankProcess
 from .settings import mpi_environment
 
@@ -48,7 +48,7 @@ def run_in_gang(
 ) -> str:
     """Meet the other ranks, run `command` as this one, and return the JSON text of the result that it left.
 
-    `command` is a program that ends in `member.serve`. `on_waiting` is called about
+    `command` is a program that ends in `rank_main.serve`. `on_waiting` is called about
     once a second on rank 0 with the ranks that have not come yet, and once with none of them, before the start.
 
     Raises:
@@ -61,7 +61,7 @@ def run_in_gang(
         raise BadConfiguration(f"rank {rank} of {size}: there is no such rank")
     if not token:
         raise BadConfiguration("the run has no peer token; its prepare step makes one")
-    gang: _Gang
+    gang: _Supervisor
     if rank == 0:
         gang = _Leader(size=size, command=command, stop=stop, token=token, rendezvous=rendezvous, on_waiting=on_waiting)
     else:
@@ -79,7 +79,7 @@ def run_in_gang(
             gang.clear()
 
 
-class _Gang:
+class _Supervisor:
     """What all ranks' workers do alike."""
 
     def __init__(self, *, rank: int, size: int, command: Sequence[str], stop: StopFlag) -> None:
@@ -205,7 +205,7 @@ class _Gang:
         raise Temporary(self.lost or "a peer is lost: this rank was taken down with it")
 
 
-class _Leader(_Gang):
+class _Leader(_Supervisor):
     """Rank 0's worker: the others come to it, and it starts them."""
 
     def __init__(
@@ -222,9 +222,9 @@ class _Leader(_Gang):
         self._on_waiting = on_waiting
         self._members: dict[int, Channel] = {}
         self._done: set[int] = set()
-        self._starter: Starter | None = None
+        self._mpiexec: Mpiexec | None = None
         try:
-            self._answering = Answering(rendezvous=rendezvous, token=token, events=self.events)
+            self._listener = Listener(rendezvous=rendezvous, token=token, events=self.events)
         except OSError as error:
             raise Unavailable(f"rank 0 can't listen at {rendezvous}: {error}") from error
 
@@ -263,7 +263,7 @@ class _Leader(_Gang):
 
     def _launch(self) -> None:
         address = self._members[1].here
-        self._starter = Starter(
+        self._mpiexec = Mpiexec(
             size=self.size, address=address, tell=lambda lines: self.events.put(Launch(lines=lines))
         )
         while True:
@@ -295,7 +295,7 @@ class _Leader(_Gang):
             for channel in self._members.values():
                 _say(channel, {"kind": "regroup", "why": why})
             self.regroup(why)
-        elif isinstance(event, Gone | Said):
+        elif isinstance(event, Gone | MessageReceived):
             rank = next((rank for rank, channel in self._members.items() if channel == event.channel), None)
             if rank is None or rank in self._done:
                 return
@@ -316,18 +316,18 @@ class _Leader(_Gang):
         while self._done < self._members.keys() and self.lost is None and time.monotonic() < end:
             if (event := self.next()) is not None:
                 self.heard(event)
-        if self.process is not None and self._starter is not None and self.lost is None:
+        if self.process is not None and self._mpiexec is not None and self.lost is None:
             self.process.clear()
-            self._starter.wait()
+            self._mpiexec.wait()
 
     def clear(self) -> None:
-        self._answering.close()
-        if self._starter is not None:
-            self._starter.clear()
+        self._listener.close()
+        if self._mpiexec is not None:
+            self._mpiexec.clear()
         super().clear()
 
 
-class _Follower(_Gang):
+class _Follower(_Supervisor):
     """Any other rank's worker."""
 
     def __init__(
@@ -336,7 +336,7 @@ class _Follower(_Gang):
         super().__init__(rank=rank, size=size, command=command, stop=stop)
         self._leader: Channel | None = None
         self._leader_ended = False
-        self._calling = Calling(
+        self._dialer = Dialer(
             rendezvous=rendezvous, token=token, caller=Caller(rank=rank, size=size), events=self.events
         )
 
@@ -349,7 +349,7 @@ class _Follower(_Gang):
             if isinstance(event, Joined):
                 log.info("rank 0 is there, at %s", event.channel.there)
                 self._leader = event.channel
-            elif isinstance(event, Said) and event.channel == self._leader:
+            elif isinstance(event, MessageReceived) and event.channel == self._leader:
                 self._told(event.message, self._leader)
 
     def _told(self, message: Message, leader: Channel) -> None:
@@ -369,7 +369,7 @@ class _Follower(_Gang):
         elif isinstance(event, Gone):
             if event.channel == self._leader and not self._leader_ended:
                 self.peer_lost(f"rank 0 is lost: {event.why}")
-        elif isinstance(event, Said) and event.channel == self._leader:
+        elif isinstance(event, MessageReceived) and event.channel == self._leader:
             why = event.message.get("why")
             if event.message.get("kind") == "regroup":
                 self.regroup(str(why))
@@ -383,7 +383,7 @@ class _Follower(_Gang):
             _say(self._leader, _end(error))
 
     def clear(self) -> None:
-        self._calling.close()
+        self._dialer.close()
         super().clear()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardwise.engine.errors import Temporary
-from shardwise_jobs.mpi.world import Alone, World
+from shardwise_jobs.mpi.communicator import Communicator, SingleProcess
 
 Left = TypeVar("Left")
 
@@ -46,7 +46,7 @@ class _Meetings:
             self._changed.notify_all()
 
 
-class ThreadWorld:
+class ThreadCommunicator:
     """One rank's view of the threads' world."""
 
     def __init__(self, *, rank: int, size: int, meetings: _Meetings) -> None:
@@ -56,20 +56,20 @@ class ThreadWorld:
         self._calls = 0
 
     def add(self, words: npt.NDArray[np.int64]) -> None:
-        """See `World.add`."""
+        """See `Communicator.add`."""
         words[...] = sum(self._all(words.copy()))
 
     def add_floats(self, values: npt.NDArray[np.float64]) -> None:
-        """See `World.add_floats`; from the last rank to the first, which nobody may rely on."""
+        """See `Communicator.add_floats`; from the last rank to the first, which nobody may rely on."""
         values[...] = sum(reversed(self._all(values.copy())))
 
-    def share(self, data: bytes) -> bytes:
-        """See `World.share`."""
+    def broadcast(self, data: bytes) -> bytes:
+        """See `Communicator.broadcast`."""
         shared: bytes = self._all(data)[0]
         return shared
 
     def barrier(self) -> None:
-        """See `World.barrier`."""
+        """See `Communicator.barrier`."""
         self._all(None)
 
     def _all(self, mine: Any) -> list[Any]:
@@ -80,7 +80,7 @@ class ThreadWorld:
 class Outcome(Generic[Left]):
     """What a rank returned, or raised."""
 
-    def __init__(self, work: Callable[[World], Left], world: World) -> None:
+    def __init__(self, work: Callable[[Communicator], Left], world: Communicator) -> None:
         self.error: Exception | None = None
         self._left: list[Left] = []
         try:
@@ -96,14 +96,14 @@ class Outcome(Generic[Left]):
         return self._left[0]
 
 
-def together(ranks: int, work: Callable[[World], Left]) -> Sequence[Outcome[Left]]:
+def together(ranks: int, work: Callable[[Communicator], Left]) -> Sequence[Outcome[Left]]:
     """Do `work` as each of some ranks at the same time, and return what came of it, in the order of the ranks."""
     if ranks == 1:
-        return [Outcome(work, Alone())]
+        return [Outcome(work, SingleProcess())]
     meetings = _Meetings(ranks)
 
     def one(rank: int) -> Outcome[Left]:
-        outcome = Outcome(work, ThreadWorld(rank=rank, size=ranks, meetings=meetings))
+        outcome = Outcome(work, ThreadCommunicator(rank=rank, size=ranks, meetings=meetings))
         if outcome.error is not None:
             meetings.lose()
         return outcome
