@@ -66,25 +66,26 @@ _COMMON = (
     "images/requirements.py",
     "crds/shardwise_api",
 )
-_PACKAGES = {
+PACKAGES = {
     "operator": ("operator/shardwise_operator",),
     "worker": ("sdk/shardwise", "jobs/shardwise_jobs"),
     "kato-server": ("sdk/shardwise", "jobs/shardwise_jobs"),
 }
-NAMES = tuple(_PACKAGES)
+"""The packages of ours that each image has."""
+NAMES = tuple(PACKAGES)
 """The images that a release is made of."""
 
 
 def image(name: str, *, repository: Path = REPOSITORY) -> Image:
     """Describe one of the project's images as the working tree has it now."""
-    if name not in _PACKAGES:
+    if name not in PACKAGES:
         raise ImageError(f"no image is named {name}; there are {', '.join(NAMES)}")
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     return Image(
         name=name,
         repository=f"shardwise/{name}",
         dockerfile=repository / "images" / f"{name}.Dockerfile",
-        context=files(repository, [*_COMMON, *_PACKAGES[name]]),
+        context=files(repository, [*_COMMON, *PACKAGES[name]]),
         version=project["version"],
     )
 

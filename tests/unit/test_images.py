@@ -17,7 +17,7 @@ from images.errors import ImageError
 from images.load import is_among
 from images.requirements import requirements
 from images.shell import follow, step_of
-from images.sources import NAMES, REPOSITORY, Image, files, image
+from images.sources import NAMES, PACKAGES, REPOSITORY, Image, files, image
 
 _BASE = "base:1"
 _PYPROJECT = """
@@ -279,6 +279,12 @@ def _instructions(dockerfile: Path) -> list[tuple[str, str]]:
     lines = [line for line in dockerfile.read_text().splitlines() if line.strip() and not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [(word, text) for word, _, text in (line.partition(" ") for line in joined.splitlines())]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_has_the_packages_that_are_in_its_context(name: str) -> None:
+    copied = [text for word, text in _instructions(REPOSITORY / "images" / f"{name}.Dockerfile") if word == "COPY"]
+    assert {f"{package} /source/{package}" for package in (*PACKAGES[name], "crds/shardwise_api")} <= set(copied)
 
 
 @pytest.mark.parametrize("stage", ["compiled", "model"])
