@@ -10,8 +10,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 OPERATOR = REPOSITORY / "operator" / "shardwise_operator"
 SOURCES = (
-    *sorted((OPERATOR / "core").glob("*.py")),
-    *sorted((OPERATOR / "observe").glob("*.py")),
+    *sorted((OPERATOR / "core").rglob("*.py")),
+    *sorted((OPERATOR / "observe").rglob("*.py")),
     OPERATOR / "shell" / "diagnosis.py",
     REPOSITORY / "operator" / "shardwise_cli" / "local" / "jobs.py",
     *sorted((REPOSITORY / "sdk" / "shardwise").rglob("*.py")),
