@@ -22,10 +22,10 @@ setup: $(VENV)/.run ## Make .venv with what running here needs
 demo: $(VENV)/.run ## Train KATO patterns on real text, here, with a result and a picture
 	$(BIN)/shardwise run examples/kato-pydocs.yaml --resume
 
-test: $(VENV)/.dev ## Run all tests; as root, those on a cluster too, which it brings up and removes
+test: $(VENV)/.dev ## Run all tests: an hour, as root on Debian; brings up a cluster and removes it
 	$(BIN)/python -m tests $(PYTEST_ARGS)
 
-test-unit: $(VENV)/.dev ## Run the tests that need no server
+test-unit: $(VENV)/.dev ## Run the tests that need no server and no root: minutes
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
 test-e2e: $(VENV)/.dev ## Run the tests that need a cluster: KUBECONFIG's, or our own as root

@@ -24,6 +24,13 @@ _HALVES = {
 }
 _ON_A_CLUSTER = "tests/e2e"
 """Where all of the first half are: to collect the others there too takes half a minute."""
+_ANNOUNCEMENT = """\
+All tests, in two halves at once: those on a cluster (shown as they end) and those without (shown at their end).
+Needs Debian and root: a two-node Kubernetes comes up on this machine, and is removed again. What it is made of is built
+the first time, and kept in SHARDWISE_CACHE.
+Takes about an hour on two cores, and 20 minutes more the first time. `make test-unit` takes minutes and needs no root;
+`make test-e2e` runs the tests on a cluster alone, or on the one that KUBECONFIG names. Ctrl-C stops both halves.
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         for half in halves.values():
             half.send_signal(number)
 
+    if not arguments:
+        print(_ANNOUNCEMENT, flush=True)
     # Before they start: from the background, or from nohup, they would inherit what is ignored, and test it in vain.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)

@@ -73,7 +73,7 @@ class Sweep(ApiModel):
     rules: ClassVar = (
         Rule(
             expression="self.seeds.all(s, self.seeds.exists_one(t, t == s))",
-            message="a seed is there twice",
+            message="duplicate seed",
             field="seeds",
         ),
     )

@@ -117,7 +117,7 @@ class ScriptsEngine(ApiModel):
         "time.",
     )
     retry_backoff: float = Field(
-        default=1.0, ge=1, le=10, description="By which that grows from attempt to attempt; 1: it does not."
+        default=1.0, ge=1, le=10, description="Multiplier applied to the delay after each attempt; 1 keeps it constant."
     )
     timeout_seconds: int | None = Field(default=None, ge=1, description="Of one attempt; more is a failure.")
     grace_seconds: int = Field(

@@ -94,7 +94,7 @@ class Failure(ApiModel):
 
 
 class Result(ApiModel):
-    """What a complete run came to. The digest is the promise: it depends on the input and the spec's engine alone."""
+    """The result of a complete run. The digest is the promise: it depends on the input and the spec's engine alone."""
 
     digest: str
     uri: str | None = None

@@ -87,7 +87,7 @@ def test_reserved_is_all_that_a_worker_reads_of_the_operator() -> None:
 
 def test_a_variable_that_is_there_twice_is_named() -> None:
     (problem,) = problems(*ON_A_CLUSTER, "worker.env=[{name: A, value: x}, {name: A, value: y}]")
-    assert problem == "spec.worker.env[1].name: A is there twice"
+    assert problem == "spec.worker.env[1].name: duplicate variable A"
 
 
 def test_a_secret_in_a_uri_is_refused_before_a_run_is_accepted_and_not_later() -> None:

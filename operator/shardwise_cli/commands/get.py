@@ -117,7 +117,7 @@ def _without_bookkeeping(document: dict[str, Any]) -> dict[str, Any]:
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--digest", "only_digest", is_flag=True, help="Print the digest and nothing else.")
 def result(options: ClusterOptions, run: str, output: str, only_digest: bool) -> None:
-    """Show what RUN came to: digest, place of the artefacts, summary and metrics."""
+    """Show RUN's result: digest, place of the artefacts, summary and metrics."""
     on_cluster(options, lambda client: _result(client, run, output=output, only_digest=only_digest))
 
 

@@ -44,6 +44,6 @@ def cluster_problems(run: Run, *, reserved: Collection[str]) -> list[str]:
             problems.append(f"spec.worker.env[{index}].name: {name} is set by the operator")
         elif name in seen:
             # An API server takes no list of them that holds one twice, and says so in words of its own.
-            problems.append(f"spec.worker.env[{index}].name: {name} is there twice")
+            problems.append(f"spec.worker.env[{index}].name: duplicate variable {name}")
         seen.add(name)
     return problems

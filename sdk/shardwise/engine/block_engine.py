@@ -88,7 +88,7 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a run came to."""
+    """The result of a run."""
 
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     """Artefacts by name: written to the run's output."""

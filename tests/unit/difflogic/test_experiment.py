@@ -74,7 +74,7 @@ def test_a_pattern_brings_its_grid_and_a_larger_grid_has_it_in_the_middle() -> N
         ({"model": {"perceiveWidths": [9, 4, 2, 1]}}, "model.perceiveWidths: the first is 9, and a cell has 8"),
         ({"model": {"perceiveWidths": [8, 2]}}, "model.perceiveWidths: 2 gates can't read 8 inputs"),
         ({"rollout": {"lossChannels": [0, 1]}}, "rollout.lossChannels: 1, but a cell has channels 0 to 0"),
-        ({"rollout": {"lossChannels": [0, 0]}}, "rollout.lossChannels: a channel is there twice"),
+        ({"rollout": {"lossChannels": [0, 0]}}, "rollout.lossChannels: duplicate channel"),
         ({"seed": 2**63}, f"seed: {2**63} is beyond"),
         ({"optimizer": {"lr": float("inf")}}, "optimizer.lr: inf"),
         ({**LIZARD, "pattern": ["##", "##"], "rollout": {"height": 1}}, "rollout: a picture of 2x2 cells doesn't fit"),

@@ -110,7 +110,7 @@ def _check_rollout(experiment: Experiment) -> None:
             f"{FIELD}.rollout.lossChannels: {too_large[0]}, but a cell has channels 0 to {channels - 1}"
         )
     if len(set(rollout.loss_channels)) != len(rollout.loss_channels):
-        raise BadConfiguration(f"{FIELD}.rollout.lossChannels: a channel is there twice")
+        raise BadConfiguration(f"{FIELD}.rollout.lossChannels: duplicate channel")
     try:
         data.sample(experiment, step=0, number=0)
     except BadConfiguration as error:
