@@ -10,6 +10,8 @@ LOCK := requirements.lock
 LOCKED_EXTRAS := bench client datasets dev difflogic ingest kato mpi operator report s3
 # By the lock's hashes: what it names comes out the same on each machine, and nothing else in its place.
 INSTALL = $(BIN)/uv pip install -q --constraints $(LOCK) --build-constraints $(LOCK) --python
+# Tests start thousands of processes: each would compile what it imports anew where this is set.
+unexport PYTHONDONTWRITEBYTECODE
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
 .PHONY: help setup demo test test-unit test-e2e fuzz test-sentence-transformers verify format generate lock bench-kato bench-operator bench-difflogic bench-ingest bench-scripts images images-load clean
