@@ -28,6 +28,8 @@ class ApiModel(BaseModel):
     """A part of a manifest, a status or a wire document."""
 
     model_config = ConfigDict(
+        # A process uses few of the models that it imports.
+        defer_build=True,
         alias_generator=to_camel,
         populate_by_name=True,
         extra="forbid",

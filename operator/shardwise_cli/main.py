@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.metadata import entry_points, version
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 
 import click
 
 from shardwise_api import safe_streams
-
-from .commands.change import delete, resume, suspend
-from .commands.get import get, result
-from .commands.logs import logs
-from .commands.plan import plan
-from .commands.render import render
-from .commands.run import run
-from .commands.submit import submit
-from .commands.watch import watch
 
 EPILOG = """
 \b
@@ -30,26 +21,50 @@ Try it:
 """
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("shardwise"), prog_name="shardwise")
+_COMMANDS = {
+    "run": "run",
+    "plan": "plan",
+    "submit": "submit",
+    "get": "get",
+    "watch": "watch",
+    "logs": "logs",
+    "result": "get",
+    "suspend": "change",
+    "resume": "change",
+    "delete": "change",
+    "render": "render",
+}
+"""Our own commands, and the module below `commands` that each is in."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is asked for: each costs what it imports, and most are not asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of our own commands and of those that engines bring."""
+        return sorted({*_COMMANDS, *_engines()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, None if there is none of that name."""
+        if cmd_name in _COMMANDS:
+            module = import_module(f".commands.{_COMMANDS[cmd_name]}", __package__)
+            command: click.Command = getattr(module, cmd_name)
+            return command
+        point = _engines().get(cmd_name)
+        return None if point is None else point.load()
+
+
+def _engines() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="shardwise.commands")}
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="shardwise", prog_name="shardwise")
 def cli() -> None:
     """Sharded batch runs with the same result, wherever and however they run."""
 
 
-for command in (run, plan, submit, get, watch, logs, result, suspend, resume, delete, render):
-    cli.add_command(command)
-
-
 def main() -> None:
-    """Run the command line; the commands of engines are found by entry point."""
+    """Run the command line."""
     safe_streams.reserve()
-    for point in entry_points(group="shardwise.commands"):
-        if _asked_for(point.name):
-            cli.add_command(point.load(), name=point.name)
     cli()
-
-
-def _asked_for(name: str) -> bool:
-    # Loading an engine's commands costs imports that `shardwise run` has no use for.
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    return not words or words[0] == name or words[0] not in cli.commands

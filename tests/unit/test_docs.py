@@ -19,10 +19,6 @@ from shardwise_api.status import ConditionType, Phase
 from shardwise_api.wire import ExitCode
 from shardwise_cli.cluster.cluster_checks import warnings
 from shardwise_cli.main import cli
-from shardwise_jobs.engines.difflogic.cli import difflogic
-from shardwise_jobs.engines.ingest.cli import ingest
-from shardwise_jobs.engines.kato.cli import kato
-from shardwise_jobs.engines.scripts.cli import suite
 from shardwise_operator.children.pod import USER, reserved_environment
 from shardwise_operator.core.cluster_rules import cluster_problems
 from shardwise_operator.core.events import EventReason, RunEvent
@@ -233,13 +229,8 @@ def asked_of_shardwise(name: str) -> Iterator[list[str]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_of_shardwise_is_there_with_its_options(name: str) -> None:
     for words in asked_of_shardwise(name):
-        command: click.Command = {
-            **cli.commands,
-            "kato": kato,
-            "difflogic": difflogic,
-            "ingest": ingest,
-            "suite": suite,
-        }[words[0]]
+        command = cli.get_command(click.Context(cli), words[0])
+        assert command is not None, words
         if isinstance(command, click.Group):
             command = command.commands[words[1]]
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
