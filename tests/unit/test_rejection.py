@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from shardwise_api.status import ConditionType, Phase, RunStatus
+from shardwise_operator.core.cluster_rules import rejected
 from shardwise_operator.core.plan import plan
-from shardwise_operator.core.rejection import rejected
 from tests.support.plans import T0, condition, new_run, observe, work_view
 
 LATER = T0 + timedelta(seconds=60)

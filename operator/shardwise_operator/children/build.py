@@ -13,8 +13,8 @@ from ..core.policies import policy_of
 from .job import job
 from .job_groups import job_groups_of, parallelisms
 from .names import Labels, child_name, owner, run_labels
+from .pod import ChildSettings
 from .rank_network import headless_service, network_policy_spec
-from .settings import ChildSettings
 
 __all__ = ["ChildSettings", "children_of", "document_of"]
 

@@ -15,8 +15,7 @@ from ..core.policies import policy_of
 from ..core.retry_policy import UNCOUNTED, RetryPolicy
 from .job_groups import JobGroup
 from .names import CONTAINER, KUEUE, KUEUE_QUEUE, Annotations, Labels, child_name, owner, queue_labels, run_labels
-from .pod import pod_spec
-from .settings import ChildSettings
+from .pod import ChildSettings, pod_spec
 
 
 def job(run: Run, *, step: Step, group: JobGroup, parallelism: int, settings: ChildSettings) -> dict[str, Any]:

@@ -1,7 +1,11 @@
-"""A worker pod: restricted in the sense of the pod security standards, without rights at the API server."""
+"""A worker pod: restricted in the sense of the pod security standards, without rights at the API server.
+
+Secrets reach it by reference only, so that no manifest, status or log holds one.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from shardwise_api.common import Worker
@@ -12,8 +16,6 @@ from ..core.policies import policy_of
 from .job_groups import JobGroup
 from .names import CONTAINER, child_name
 from .rank_network import rendezvous
-from .secrets import secret_environment, secret_sources
-from .settings import ChildSettings
 
 USER = 65532
 DOCUMENT_FOLDER = "/etc/shardwise"
@@ -22,6 +24,21 @@ TOKEN_AUDIENCE = "shardwise-progress"  # noqa: S105 - an audience
 TOKEN_SECONDS = 3600
 LOST_NODE_SECONDS = 15
 """How long a pod stays bound to a node that is not heard of. Its replacement waits for its end in any case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSettings:
+    """What the cluster's administrator decides about workers, as the chart hands it to the operator."""
+
+    worker_image: str
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    progress_url: str | None = None
+    """Where workers report; None: nobody listens."""
+    uri_schemes: str = ""
+    """Schemes of inputs and outputs beside the usual ones, with commas between."""
+    egress: tuple[dict[str, Any], ...] | None = None
+    """Where workers may go, as a NetworkPolicy's rules; None: only the namespace's own policies say."""
 
 
 def pod_spec(run: Run, *, step: Step, group: JobGroup, job_name: str, settings: ChildSettings) -> dict[str, Any]:
@@ -103,8 +120,8 @@ def _container(run: Run, worker: Worker, *, step: Step, group: JobGroup, setting
         "name": CONTAINER,
         "image": worker.image or settings.worker_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "env": [*worker.env, *secret_environment(run), *_environment(run, step=step, group=group, settings=settings)],
-        "envFrom": [*worker.env_from, *secret_sources(run)],
+        "env": [*worker.env, *_secret_environment(run), *_environment(run, step=step, group=group, settings=settings)],
+        "envFrom": [*worker.env_from, *_secret_sources(run)],
         "volumeMounts": [
             {"name": "shardwise-run", "mountPath": DOCUMENT_FOLDER, "readOnly": True},
             {"name": "shardwise-token", "mountPath": TOKEN_FOLDER, "readOnly": True},
@@ -129,6 +146,23 @@ def single_threaded(run: Run) -> dict[str, str]:
     Of a suite they are not ours but the scripts', which see to it themselves.
     """
     return {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} if policy_of(run).limits_threads else {}
+
+
+def _secret_environment(run: Run) -> list[dict[str, Any]]:
+    """Return variables that hold one key of a Secret each."""
+    reference = policy_of(run).store_secret
+    if reference is None:
+        return []
+    source = {"secretKeyRef": {"name": reference.name, "key": reference.key}}
+    return [{"name": Environment.STORE_URI.value, "valueFrom": source}]
+
+
+def _secret_sources(run: Run) -> list[dict[str, Any]]:
+    """Return Secrets whose keys become variables."""
+    output = run.spec.output
+    if output is None or output.secret_ref is None:
+        return []
+    return [{"secretRef": {"name": output.secret_ref.name}}]
 
 
 def reserved_environment() -> frozenset[str]:

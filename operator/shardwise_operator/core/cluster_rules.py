@@ -1,14 +1,21 @@
-"""What a cluster asks of a run beyond its schema: workers share no folder with whoever wrote the manifest."""
+"""What a cluster asks of a run beyond its schema: workers share no folder with whoever wrote the manifest.
+
+A run that can't be accepted hears of every problem at once, by field, and nothing is made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from shardwise_api.file_fields import file_fields, file_problems, secret_problems
 from shardwise_api.runs import Run
-from shardwise_api.status import ConditionType
+from shardwise_api.status import ConditionType, Phase, RunStatus
 from shardwise_api.uris import allowed_schemes
 
+from .conditions import set_condition
+
+INVALID_SPEC = "InvalidSpec"
 OWN_PREFIX = "shardwise.dev/"
 
 
@@ -47,3 +54,16 @@ def cluster_problems(run: Run, *, reserved: Collection[str]) -> list[str]:
             problems.append(f"spec.worker.env[{index}].name: duplicate variable {name}")
         seen.add(name)
     return problems
+
+
+def rejected(status: RunStatus | None, *, problems: Sequence[str], generation: int | None, now: datetime) -> RunStatus:
+    """Return the status of a run whose spec has problems; one that has ended stays as it ended."""
+    status = (status or RunStatus()).model_copy(deep=True)
+    if status.finished:
+        return status
+    status.observed_generation = generation or status.observed_generation
+    set_condition(
+        status, ConditionType.ACCEPTED, value=False, reason=INVALID_SPEC, message="; ".join(problems), now=now
+    )
+    status.phase = Phase.REJECTED
+    return status

@@ -21,10 +21,10 @@ from shardwise_api.wire import Step
 
 from ..children import ChildSettings
 from ..core.actions import DeleteRun
+from ..core.cluster_rules import rejected
 from ..core.events import run_events
 from ..core.observed import Blocker
 from ..core.plan import Plan, plan, plan_blind
-from ..core.rejection import rejected
 from ..observe.run import awaited_message, message_of, observe, uncounted
 from ..observe.snapshots import JobSnapshot, PodSnapshot
 from . import diagnosis, metrics
