@@ -20,9 +20,9 @@ from shardwise_api.wire import ExitCode
 from shardwise_cli.cluster.cluster_checks import warnings
 from shardwise_cli.main import cli
 from shardwise_jobs.engines.difflogic.cli import difflogic
-from shardwise_jobs.engines.ingest.cli import ingest
-from shardwise_jobs.engines.kato.cli import kato
 from shardwise_jobs.engines.scripts.cli import suite
+from shardwise_jobs.services.ingest.cli import ingest
+from shardwise_jobs.services.kato.cli import kato
 from shardwise_operator.children.pod import USER, reserved_environment
 from shardwise_operator.core.cluster_rules import cluster_problems
 from shardwise_operator.core.events import EventReason, RunEvent

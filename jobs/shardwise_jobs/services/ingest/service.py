@@ -15,17 +15,17 @@ from uuid import UUID, uuid4
 import numpy as np
 
 from shardwise_api.ingest import Dedup, SourceFiles
+from shardwise_jobs.engines.ingest.chunk import BadChunk, Chunk, IngestRequest, flaw
+from shardwise_jobs.engines.ingest.codes import DENSE_WIDTH
+from shardwise_jobs.engines.ingest.embed.base import Embedder, Vectors
+from shardwise_jobs.engines.ingest.phase_timer import Phase, PhaseTimer, WithWriting
+from shardwise_jobs.engines.ingest.row_builder import batch_uuid, row_of
+from shardwise_jobs.engines.ingest.source import ChunkFiles, Entry
+from shardwise_jobs.engines.ingest.stages import Failed, Processed, Stages
+from shardwise_jobs.engines.ingest.stores import Row
+from shardwise_jobs.engines.ingest.tmd.base import TmdBackend
 
-from ..chunk import BadChunk, Chunk, IngestRequest, flaw
-from ..codes import DENSE_WIDTH
-from ..embed.base import Embedder, Vectors
-from ..phase_timer import Phase, PhaseTimer, WithWriting
-from ..row_builder import batch_uuid, row_of
-from ..source import ChunkFiles, Entry
-from ..stages import Failed, Processed, Stages
-from ..stores import Row
-from ..tmd.base import TmdBackend
-from .gateway import RUN, StoreGateway
+from .gateway import RUN, RowGateway
 from .llm import Llm
 from .models import Answer, Health, Info, Result, Stats
 from .settings import Settings
@@ -78,7 +78,7 @@ class IngestService:
     """Everything behind the routes. For one event loop; `close` it there."""
 
     def __init__(
-        self, *, settings: Settings, embedder: Embedder, backend: TmdBackend, llm: Llm | None, store: StoreGateway
+        self, *, settings: Settings, embedder: Embedder, backend: TmdBackend, llm: Llm | None, store: RowGateway
     ) -> None:
         self._settings = settings
         self._embedder = embedder if settings.batch_embeddings else OneCallEach(embedder)
@@ -225,7 +225,7 @@ class IngestService:
         return None if self._llm is None else await self._llm.issue()
 
     async def stats(self) -> Stats:
-        """Return the counts. Raises as `StoreGateway.totals`."""
+        """Return the counts. Raises as `RowGateway.totals`."""
         totals = await self._store.totals()
         stored = totals.chunks - totals.failed
         return Stats(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
-from ..chunk import IngestRequest
+from shardwise_jobs.engines.ingest.chunk import IngestRequest
 
 EXAMPLES: list[Any] = [
     {

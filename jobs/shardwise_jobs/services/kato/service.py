@@ -13,9 +13,11 @@ from itertools import chain, islice
 from time import monotonic
 from typing import Any, TypeVar
 
-from ..names import bare_name, wire_name
-from ..stores.base import Guard
-from .gateway import StoreGateway
+from shardwise_jobs.engines.kato.names import bare_name, wire_name
+from shardwise_jobs.engines.kato.stores import PatternStore, open_store
+from shardwise_jobs.engines.kato.stores.base import Guard, StoreUnavailable
+from shardwise_jobs.services.gateway import StoreGateway
+
 from .learning import MAX_STM_EVENTS, Call, Memory
 from .models import (
     ExtendedSequence,
@@ -55,10 +57,25 @@ class EmptyStm(Exception):
     """Learning was asked for with nothing to learn."""
 
 
+def open_gateway(*, uri: str, settings: Settings) -> StoreGateway[PatternStore]:
+    """Return the way to the store, as the settings say."""
+    return StoreGateway(
+        open_store=lambda: open_store(
+            uri,
+            pool_size=settings.pool_size,
+            timeout_seconds=settings.request_timeout,
+            bulk_size=settings.batch_size,
+            service=settings.service_name,
+        ),
+        look=lambda store: store.version(node_id="health"),
+        unavailable=StoreUnavailable,
+    )
+
+
 class SessionService:
     """Everything behind the routes."""
 
-    def __init__(self, *, gateway: StoreGateway, settings: Settings) -> None:
+    def __init__(self, *, gateway: StoreGateway[PatternStore], settings: Settings) -> None:
         self.settings = settings
         self.gateway = gateway
         self.sessions = Sessions(

@@ -3,10 +3,3 @@
 Every defect of the original that a client could meet is mended here, everything else answers as it does; what is
 added (whole patterns, guards, marks, short answers, lists) is advertised in `GET /status` and can be switched off.
 """
-
-from __future__ import annotations
-
-from .run import serve
-from .settings import Settings
-
-__all__ = ["Settings", "serve"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,11 +11,10 @@ from typing import TypeVar
 from uuid import UUID
 
 from shardwise.engine.errors import WorkError
-from shardwise_jobs.http_server.probe import PROBE_SECONDS, Probe
-
-from .. import identifiers
-from ..stores import BlockRecord, Row, RowStore, StoreUnavailable, VectorModel, open_store
-from ..stores.sql_store import SqlStore
+from shardwise_jobs.engines.ingest import identifiers
+from shardwise_jobs.engines.ingest.stores import BlockRecord, Row, RowStore, StoreUnavailable, VectorModel, open_store
+from shardwise_jobs.engines.ingest.stores.sql_store import SqlStore
+from shardwise_jobs.services.gateway import PROBE_SECONDS, StoreGateway
 
 RUN = "service"
 """What rows and ledger call the service where they name a run."""
@@ -27,7 +24,6 @@ _SECONDS = 20
 _ASKED_AT_ONCE = 500
 _MAX_LISTED = 10
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -38,8 +34,8 @@ class Totals:
     failed: int = 0
 
 
-class StoreGateway:
-    """Calls a store that may not be there yet, or not always. For one event loop."""
+class RowGateway(StoreGateway[RowStore]):
+    """See `StoreGateway`; for one event loop."""
 
     def __init__(self, uri: str, *, model: VectorModel) -> None:
         """Open the store; one that can't be reached yet is tried again with each call.
@@ -48,40 +44,32 @@ class StoreGateway:
             BadConfiguration: the URI is none, or the store is another program's or another model's.
             StoreError: it can't be used.
         """
-        self._store = open_store(uri, pool_size=_CONNECTIONS, timeout_seconds=_SECONDS, attempts=_ATTEMPTS)
-        assert isinstance(self._store, SqlStore)
-        self.where = self._store.where
+        store = open_store(uri, pool_size=_CONNECTIONS, timeout_seconds=_SECONDS, attempts=_ATTEMPTS)
+        assert isinstance(store, SqlStore)
+        self.where = store.where
         """What messages call it: no secret in it."""
         self._model = model
-        self._lock = threading.Lock()
         self._totals: Totals | None = None
         self._threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="store")
         # Of its own, and never tried again: health is about now, and does not wait behind writers.
         self._watched = open_store(uri, pool_size=1, timeout_seconds=PROBE_SECONDS, attempts=1)
-        self._probe = Probe(self._look)
-        try:
-            self._ready()
-        except StoreUnavailable as error:
-            log.warning("the store can't be reached yet: %s", error)
+        super().__init__(
+            open_store=lambda: store,
+            prepare=self._count,
+            look=lambda _: self._watched.check(model=self._model),
+            unavailable=StoreUnavailable,
+        )
 
-    def _ready(self) -> RowStore:
-        with self._lock:
-            if self._totals is None:
-                self._store.prepare(model=self._model)
-                totals = Totals()
-                for record in self._store.ledger(run=RUN):
-                    totals.chunks += record.chunks
-                    totals.failed += record.failed
-                self._totals = totals
-        return self._store
-
-    def _look(self) -> None:
-        if self._totals is None:
-            self._ready()
-        self._watched.check(model=self._model)
+    def _count(self, store: RowStore) -> None:
+        store.prepare(model=self._model)
+        totals = Totals()
+        for record in store.ledger(run=RUN):
+            totals.chunks += record.chunks
+            totals.failed += record.failed
+        self._totals = totals
 
     async def _call(self, action: Callable[[RowStore], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: action(self._ready()))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self.call(action))
 
     async def known(self, ids: Sequence[UUID]) -> dict[UUID, Row]:
         """Return those of some rows that are there. Raises as `RowStore`."""
@@ -128,7 +116,7 @@ class StoreGateway:
     async def issue(self) -> str | None:
         """Return what is wrong with the store, None when nothing is."""
         try:
-            await self._probe.answered()
+            await self.look()
         except TimeoutError:
             return f"the store has not answered for {PROBE_SECONDS:g} s"
         except WorkError as error:
@@ -137,7 +125,6 @@ class StoreGateway:
 
     def close(self) -> None:
         """Give back the store's connections."""
-        self._probe.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._store.close()
+        super().close()
         self._watched.close()

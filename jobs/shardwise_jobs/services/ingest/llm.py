@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from shardwise.engine.errors import WorkError
 from shardwise_api.ingest import TmdBackendKind
-from shardwise_jobs.http_server.probe import PROBE_SECONDS
+from shardwise_jobs.engines.ingest.embed.base import Embedder
+from shardwise_jobs.engines.ingest.tmd.base import FailureCause, TmdAnswer, TmdBackend, TmdFailure
+from shardwise_jobs.engines.ingest.tmd.client import ClientTmd
+from shardwise_jobs.engines.ingest.tmd.embedded import EmbeddedTmd
+from shardwise_jobs.engines.ingest.tmd.ollama import OllamaTmd
+from shardwise_jobs.engines.ingest.tmd.ollama_wire import normal_endpoint
+from shardwise_jobs.services.gateway import PROBE_SECONDS
 
-from ..embed.base import Embedder
-from ..tmd.base import FailureCause, TmdAnswer, TmdBackend, TmdFailure
-from ..tmd.client import ClientTmd
-from ..tmd.embedded import EmbeddedTmd
-from ..tmd.ollama import OllamaTmd
-from ..tmd.ollama_wire import normal_endpoint
 from .settings import DEFAULT_ENDPOINT, Settings
 
 

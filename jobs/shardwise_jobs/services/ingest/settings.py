@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from shardwise.engine.errors import BadConfiguration
 from shardwise_api.ingest import TmdBackendKind
 from shardwise_api.wire import Environment
-from shardwise_jobs.http_server.settings import EnvironmentSettings
+from shardwise_jobs.services.settings import EnvironmentSettings
 
 DEFAULT_STORE = "sqlite:///chunks.db"
 DEFAULT_ENDPOINT = "http://localhost:11434"

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from shardwise_jobs.http_server.settings import EnvironmentSettings
+from shardwise_jobs.services.settings import EnvironmentSettings
 
 from .predictions import PREDICTION_SECONDS
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..stores.base import Events, Pattern
+from shardwise_jobs.engines.kato.stores.base import Events, Pattern
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

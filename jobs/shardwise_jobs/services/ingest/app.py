@@ -1,9 +1,13 @@
-"""The routes: HTTP in, a call of the service, JSON out."""
+"""The routes: HTTP in, a call of the service, JSON out; and from settings to a listening process.
+
+What can be wrong from the start ends it, what may be mended is said.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -14,10 +18,18 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 
 from shardwise.engine.errors import WorkError
-from shardwise_jobs.http_server.wire import JsonRoute, answer, install_refusals
+from shardwise.engine.pod import provide_home
+from shardwise_api.ingest import Embedding, EmbeddingBackendKind, TmdBackendKind
+from shardwise_jobs.engines.ingest import factories
+from shardwise_jobs.engines.ingest.stores import VectorModel
+from shardwise_jobs.services import run
+from shardwise_jobs.services.wire import JsonRoute, answer, install_refusals
 
+from .gateway import RowGateway
+from .llm import Llm, backend_without_llm
 from .models import Answer, Health, Info, Problem, Request, Stats
 from .service import IngestService
+from .settings import DEFAULT_ENDPOINT, Settings, without_effect
 
 MAX_BODY_BYTES = 64 << 20
 """Of a request, unless set. All of it is in memory, several times over."""
@@ -94,3 +106,40 @@ def _routes(service: IngestService) -> APIRouter:
         return answer(await service.stats())
 
     return router
+
+
+def serve(*, host: str, port: int, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; see `shardwise_jobs.services.run.serve`.
+
+    Raises:
+        WorkError: a setting, the model, the store or the address can't be used.
+    """
+    run.log_to_stderr()
+    # A line per question would be most of the log.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    provide_home()
+    for line in without_effect(os.environ):
+        log.warning("%s", line)
+    limits = run.limits_from(os.environ, body_bytes=MAX_BODY_BYTES, values=MAX_VALUES)
+    run.serve(create_app(open_service(settings)), host=host, port=port, limits=limits)
+
+
+def open_service(settings: Settings) -> IngestService:
+    """Return a service as the settings say. Raises as `serve`."""
+    uri = settings.store_uri
+    llm = Llm(settings) if settings.backend is TmdBackendKind.OLLAMA else None
+    embedder = factories.open_embedder(_embedding(settings.embedding_model))
+    backend = backend_without_llm(settings.backend, embedder=embedder) if llm is None else llm.backend
+    store = RowGateway(uri, model=VectorModel(name=embedder.name, dimension=embedder.dimension))
+    log.info("rows go to the %s, vectors are of %s", store.where, embedder.name)
+    if llm is not None:
+        log.info("codes by %s at %s, %d questions at once", settings.model, llm.endpoint, settings.workers)
+    else:
+        log.info("codes by %s, without an LLM; --tmd ollama asks one, at %s by default", backend.name, DEFAULT_ENDPOINT)
+    return IngestService(settings=settings, embedder=embedder, backend=backend, llm=llm, store=store)
+
+
+def _embedding(model: str | None) -> Embedding:
+    if model is None:
+        return Embedding()
+    return Embedding(backend=EmbeddingBackendKind.SENTENCE_TRANSFORMERS, model=model)

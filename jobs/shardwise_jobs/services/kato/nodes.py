@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from shardwise.engine.errors import WorkError
+from shardwise_jobs.engines.kato.names import bare_name, processor_id
+from shardwise_jobs.engines.kato.stores.base import Events, Guard, Pattern, PatternCount, PatternStore
+from shardwise_jobs.services.gateway import StoreGateway
 
-from ..names import bare_name, processor_id
-from ..stores.base import Events, Guard, Pattern, PatternCount
-from .gateway import StoreGateway
 from .models import DEFAULTS, SessionConfig
 from .predictions import NO_PREDICTIONS, PREDICTION_SECONDS, Predictions, TooCostly, flattened, predict
 from .recall import PatternIndex
@@ -51,7 +51,9 @@ class PredictionTurns:
 class Node:
     """One knowledge base as this server sees it."""
 
-    def __init__(self, *, node_id: str, service: str, gateway: StoreGateway, turns: PredictionTurns) -> None:
+    def __init__(
+        self, *, node_id: str, service: str, gateway: StoreGateway[PatternStore], turns: PredictionTurns
+    ) -> None:
         self.id = node_id
         self.processor_id = processor_id(node_id, service=service)
         self.genes = SessionConfig()

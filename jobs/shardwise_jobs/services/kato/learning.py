@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..names import pattern_hash, sorted_event, wire_name
-from ..stores.base import Events, PatternCount
+from shardwise_jobs.engines.kato.names import pattern_hash, sorted_event, wire_name
+from shardwise_jobs.engines.kato.stores.base import Events, PatternCount
+
 from .models import Observed, SessionConfig
 
 MAX_STM_EVENTS = 1000

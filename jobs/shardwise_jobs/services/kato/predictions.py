@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from difflib import Match, SequenceMatcher
 from typing import Any
 
-from ..stores.base import Events
+from shardwise_jobs.engines.kato.stores.base import Events
+
 from .recall import IndexedPattern, Snapshot
 
 PREDICTION_SECONDS = 10
