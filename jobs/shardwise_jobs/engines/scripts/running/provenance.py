@@ -1,6 +1,7 @@
-"""Which GPUs there are, as the driver says: to import a learning framework only to ask it would take seconds.
+"""Where the figures of a summary come from: which commit the tree of scripts is of, and which GPUs there are.
 
-The keys are those of the original's summary, which asked the framework.
+The driver is asked for GPUs, for to import a learning framework only to ask it would take seconds. The keys are those
+of the original's summary, which asked the framework.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 _SECONDS = 10.0
@@ -59,3 +61,20 @@ def _visible(devices: list[str], *, chosen: str | None) -> list[str]:
         else:
             break
     return left
+
+
+def commit_of(tree: Path) -> str | None:
+    """Return the commit that a tree is of, None where git has nothing to say, or isn't there."""
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607 (whichever git there is)
+            cwd=tree,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip() or None
