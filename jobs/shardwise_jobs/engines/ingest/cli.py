@@ -67,7 +67,7 @@ def search(
     """
     from . import factories
     from .index import VectorIndex
-    from .search import search as find
+    from .index import search as find
     from .stores import open_store
 
     with exits_on_error():
@@ -118,7 +118,7 @@ def rows(uri: str, dataset: str) -> None:
     \b
       shardwise ingest rows --store sqlite:///chunks.db --dataset pydocs | sha256sum
     """
-    from .digests import digest_lines
+    from .finalize import digest_lines
     from .stores import open_store
 
     with exits_on_error(), closing(open_store(uri, read_only=True)) as store:

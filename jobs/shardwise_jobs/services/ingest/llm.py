@@ -9,8 +9,7 @@ from dataclasses import replace
 from shardwise.engine.errors import WorkError
 from shardwise_api.ingest import TmdBackendKind
 from shardwise_jobs.engines.ingest.embed.base import Embedder
-from shardwise_jobs.engines.ingest.tmd.base import FailureCause, TmdAnswer, TmdBackend, TmdFailure
-from shardwise_jobs.engines.ingest.tmd.client import ClientTmd
+from shardwise_jobs.engines.ingest.tmd.base import ClientTmd, FailureCause, TmdAnswer, TmdBackend, TmdFailure
 from shardwise_jobs.engines.ingest.tmd.embedded import EmbeddedTmd
 from shardwise_jobs.engines.ingest.tmd.ollama import OllamaTmd
 from shardwise_jobs.engines.ingest.tmd.ollama_wire import normal_endpoint
