@@ -13,8 +13,8 @@ from pathlib import Path
 from tests.support.ingestion import DATASET, digest_of
 
 from shardwise_api.ingest import Dedup, SourceFiles
-from shardwise_jobs.engines.ingest.digests import result_digest, vectors_digest
 from shardwise_jobs.engines.ingest.embed import Embedder
+from shardwise_jobs.engines.ingest.finalize import result_digest, vectors_digest
 from shardwise_jobs.engines.ingest.source import ChunkFiles, Entry
 from shardwise_jobs.engines.ingest.stores import RowStore, VectorModel, open_store
 

@@ -53,7 +53,7 @@ ENV PATH=/opt/shardwise/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRI
 WORKDIR /
 EXPOSE 8000
 USER 65532:65532
-ENTRYPOINT ["python", "-P", "-m", "shardwise_jobs.engines.kato.server", "--host", "0.0.0.0", "--port", "8000"]
+ENTRYPOINT ["python", "-P", "-m", "shardwise_jobs.services.kato", "--host", "0.0.0.0", "--port", "8000"]
 CMD ["--store", "sqlite:////tmp/patterns.db"]
 ARG VERSION=dev
 LABEL org.opencontainers.image.title="Shardwise KATO server" \

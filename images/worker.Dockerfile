@@ -83,7 +83,7 @@ COPY jobs/shardwise_jobs/engines/__init__.py /sources/shardwise_jobs/engines/
 COPY jobs/shardwise_jobs/engines/ingest/__init__.py /sources/shardwise_jobs/engines/ingest/
 COPY jobs/shardwise_jobs/engines/ingest/embed/__init__.py jobs/shardwise_jobs/engines/ingest/embed/base.py \
      jobs/shardwise_jobs/engines/ingest/embed/onnx_model.py jobs/shardwise_jobs/engines/ingest/embed/bert_graph.py \
-     jobs/shardwise_jobs/engines/ingest/embed/safetensors.py /sources/shardwise_jobs/engines/ingest/embed/
+     /sources/shardwise_jobs/engines/ingest/embed/
 WORKDIR /sources
 RUN --mount=type=secret,id=settings --mount=type=secret,id=certificates --mount=type=cache,target=/var/cache/uv \
     if [ -f /run/secrets/settings ]; then . /run/secrets/settings; fi \

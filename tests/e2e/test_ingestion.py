@@ -22,7 +22,7 @@ from shardwise_api.status import ConditionType, RunStatus
 from shardwise_jobs.engines.ingest.embed.onnx_model import read_card
 from shardwise_jobs.engines.ingest.pipeline import ahead_of
 from shardwise_jobs.engines.ingest.stores import Counts, open_store
-from shardwise_jobs.engines.ingest.tmd.prompt import prompt_for
+from shardwise_jobs.engines.ingest.tmd.parser import prompt_for
 from tests.support.deletions import Deletion, deleting
 from tests.support.expected import REPOSITORY
 from tests.support.ingestion import Ingestion, digest_of

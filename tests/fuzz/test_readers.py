@@ -25,7 +25,7 @@ from shardwise_jobs.engines.difflogic.artifacts import netlist
 from shardwise_jobs.engines.difflogic.npz import npz_bytes, read_arrays
 from shardwise_jobs.engines.difflogic.step_file import read_step
 from shardwise_jobs.engines.difflogic.training import checkpoint
-from shardwise_jobs.engines.ingest.embed import onnx_model, safetensors
+from shardwise_jobs.engines.ingest.embed import onnx_model
 from shardwise_jobs.engines.ingest.index import INDEX_FILE, MANIFEST_FILE, VectorIndex
 from shardwise_jobs.engines.ingest.source import ChunkFiles
 from shardwise_jobs.engines.kato.tokenization import open_tokenizer
@@ -130,7 +130,7 @@ READERS = {
     ),
     "index": Reader(read=searched, well=index, name=INDEX_FILE),
     "card": Reader(read=lambda path: onnx_model.read_card(path.parent), well=card, name=onnx_model.CARD_FILE),
-    "weights": Reader(read=safetensors.read_weights, well=weights, name="model.safetensors"),
+    "weights": Reader(read=onnx_model.read_weights, well=weights, name="model.safetensors"),
     "tokenizer": Reader(read=tokenized, well=tokenizer, name="tokenizer.json"),
     "suite": Reader(read=read_config, well=whole(b"jobs:\n- {id: a, script: a.py, args: [1]}\n"), name="jobs.yaml"),
 }

@@ -14,16 +14,15 @@ from starlette.testclient import TestClient
 
 from shardwise_api.ingest import TmdBackendKind
 from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
-from shardwise_jobs.engines.ingest.service import app as ingest_app
-from shardwise_jobs.engines.ingest.service import gateway as ingest_gateway
-from shardwise_jobs.engines.ingest.service.llm import backend_without_llm
-from shardwise_jobs.engines.ingest.service.service import IngestService
-from shardwise_jobs.engines.ingest.service.settings import Settings as IngestSettings
 from shardwise_jobs.engines.ingest.stores import VectorModel
-from shardwise_jobs.engines.kato.server.app import create_app
-from shardwise_jobs.engines.kato.server.gateway import StoreGateway
-from shardwise_jobs.engines.kato.server.service import SessionService
-from shardwise_jobs.engines.kato.server.settings import Settings
+from shardwise_jobs.services.ingest import app as ingest_app
+from shardwise_jobs.services.ingest import gateway as ingest_gateway
+from shardwise_jobs.services.ingest.llm import backend_without_llm
+from shardwise_jobs.services.ingest.service import IngestService
+from shardwise_jobs.services.ingest.settings import Settings as IngestSettings
+from shardwise_jobs.services.kato.app import create_app
+from shardwise_jobs.services.kato.service import SessionService, open_gateway
+from shardwise_jobs.services.kato.settings import Settings
 from tests.support import tiny_model
 
 from .examples import examples
@@ -98,7 +97,7 @@ def changed(body: dict[str, Any], path: tuple[Any, ...], value: object) -> objec
 def kato(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     settings = Settings()
     store = f"sqlite:///{tmp_path_factory.mktemp('kato') / 'patterns.db'}"
-    service = SessionService(gateway=StoreGateway(uri=store, settings=settings), settings=settings)
+    service = SessionService(gateway=open_gateway(uri=store, settings=settings), settings=settings)
     with TestClient(create_app(service), base_url="http://localhost") as client:
         yield client
 
@@ -113,7 +112,7 @@ def ingestion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         embedder=embedder,
         backend=backend_without_llm(TmdBackendKind.EMBEDDED, embedder=embedder),
         llm=None,
-        store=ingest_gateway.StoreGateway(f"sqlite:///{folder / 'rows.db'}", model=model),
+        store=ingest_gateway.RowGateway(f"sqlite:///{folder / 'rows.db'}", model=model),
     )
     with TestClient(ingest_app.create_app(service), base_url="http://localhost") as client:
         yield client

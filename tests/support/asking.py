@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from shardwise_jobs.engines.ingest.codes import Codes
 from shardwise_jobs.engines.ingest.tmd import TmdAnswer, TmdFailure
 from shardwise_jobs.engines.ingest.tmd.ollama import Backoff, OllamaTmd
-from shardwise_jobs.engines.ingest.tmd.prompt import prompt_for
+from shardwise_jobs.engines.ingest.tmd.parser import prompt_for
 from tests.support.ollama import words
 from tests.support.ollama.process import OllamaProcess
 

@@ -14,11 +14,11 @@ from typing import Any
 from shardwise_api import overrides
 from shardwise_api.wire import Step
 from shardwise_jobs.engines.ingest.codes import Codes
-from shardwise_jobs.engines.ingest.digests import result_digest
 from shardwise_jobs.engines.ingest.embed.onnx_model import FOLDER_VARIABLE
+from shardwise_jobs.engines.ingest.finalize import result_digest
 from shardwise_jobs.engines.ingest.identifiers import chunk_sha256, cpe_id
 from shardwise_jobs.engines.ingest.stores import Counts, RowKey, open_store
-from shardwise_jobs.engines.ingest.tmd.prompt import prompt_for
+from shardwise_jobs.engines.ingest.tmd.parser import prompt_for
 from tests.support.ollama import words
 from tests.support.worker import Ended, Pods
 

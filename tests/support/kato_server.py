@@ -35,7 +35,7 @@ KatoServer = Listening
 
 def command(*, store_uri: str, port: int = 0) -> list[str]:
     """Return the command line of a server on a loopback port, 0 for a free one."""
-    module = "shardwise_jobs.engines.kato.server"
+    module = "shardwise_jobs.services.kato"
     return [sys.executable, "-m", module, "--host", "127.0.0.1", "--port", str(port), "--store", store_uri]
 
 

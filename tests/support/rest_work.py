@@ -19,7 +19,7 @@ from shardwise_jobs.engines.kato.hierarchy import Hierarchy, SampleTree, sum_up
 from shardwise_jobs.engines.kato.http import HttpClient, LostAnswer
 from shardwise_jobs.engines.kato.names import node_id
 from shardwise_jobs.engines.kato.rest import RestTransport
-from shardwise_jobs.engines.kato.stores.open import open_store
+from shardwise_jobs.engines.kato.stores import open_store
 from shardwise_jobs.engines.kato.transport import WorkedBlock
 from tests.support.flaky_proxy import Fault, FlakyProxy
 from tests.support.kato_server import command, environment, kato_server

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from shardwise_jobs.engines.ingest.codes import Codes
-from shardwise_jobs.engines.ingest.digests import result_digest, vectors_digest
 from shardwise_jobs.engines.ingest.embed.base import unit
+from shardwise_jobs.engines.ingest.finalize import result_digest, vectors_digest
 from shardwise_jobs.engines.ingest.identifiers import cpe_id
 from shardwise_jobs.engines.ingest.stores import BlockRecord, Row, RowKey, RowStore, StoredVector, VectorModel
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from shardwise_api import crdgen
-from shardwise_jobs.engines.kato.server.settings import Settings
+from shardwise_jobs.services.kato.settings import Settings
 from tests.cluster.helm import new_enough
 from tests.support.helm import CHART, REPOSITORY
 

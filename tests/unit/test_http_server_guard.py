@@ -10,7 +10,7 @@ import httpx
 from starlette.types import Receive, Scope, Send
 
 from shardwise_api.http_guard import ConnectionGuard, HttpLimits
-from shardwise_jobs.http_server.guard import Guard
+from shardwise_jobs.services.guard import Guard
 
 
 class App:

@@ -11,8 +11,7 @@ from shardwise.engine.identity import RunIdentity
 from shardwise.engine.sources import Survey
 from shardwise_api.manifest import parse_manifest
 from shardwise_api.runs import TrainingRun, TrainingRunSpec
-from shardwise_jobs.engines.kato.engine import knowledge_base_config
-from shardwise_jobs.engines.kato.identity import identity_of
+from shardwise_jobs.engines.kato.engine import identity_of, knowledge_base_config
 from tests.support import manifests
 
 SURVEY = Survey(fingerprint="sha256:abc", items_total=100)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shardwise_jobs.engines.kato.server.models import NewSession
-from shardwise_jobs.engines.kato.server.sessions import IDLE_SECONDS, NoRoom, Session, SessionNotFound, Sessions
+from shardwise_jobs.services.kato.models import NewSession
+from shardwise_jobs.services.kato.sessions import IDLE_SECONDS, NoRoom, Session, SessionNotFound, Sessions
 
 MIB = 1 << 20
 

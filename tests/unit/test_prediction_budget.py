@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardwise_jobs.engines.kato.server.nodes import PredictionTurns
-from shardwise_jobs.engines.kato.server.predictions import Budget, TooCostly, _Matcher, predict
-from shardwise_jobs.engines.kato.server.recall import PatternIndex
 from shardwise_jobs.engines.kato.stores.base import Pattern
+from shardwise_jobs.services.kato.nodes import PredictionTurns
+from shardwise_jobs.services.kato.predictions import Budget, TooCostly, _Matcher, predict
+from shardwise_jobs.services.kato.recall import PatternIndex
 
 _SYMBOLS = st.lists(st.sampled_from("abcd"), max_size=30)
 

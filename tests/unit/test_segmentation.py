@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_api.kato import TextStructure
-from shardwise_jobs.engines.kato.segmentation import paragraphs
+from shardwise_jobs.engines.kato.chunking import paragraphs
 
 
 def test_a_simple_text_is_split_at_blank_lines_and_stripped() -> None:

@@ -24,7 +24,7 @@ from shardwise_cli.cluster.view import view
 from shardwise_cli.commands.common import fail
 from shardwise_cli.tables import print_run
 from shardwise_jobs.bootstrap import LogFormatter
-from shardwise_jobs.engines.scripts.terminal.tables import print_list
+from shardwise_jobs.engines.scripts.terminal.board import print_list
 from tests.support.manifests import KATO, parse
 
 EVIL = "\x1b]0;PWNED\x07\x1b]52;c;cm0gLXJmIC8=\x07\x1b[2J\x9b2J\u202e"

@@ -15,8 +15,8 @@ from shardwise.engine.errors import BadConfiguration
 from shardwise.engine.files import OutputFolder, local_path, open_input
 from shardwise_api import uris
 from shardwise_api.manifest import InvalidManifest, resolve_paths
-from shardwise_jobs.engines.ingest.stores import open as row_stores
-from shardwise_jobs.engines.kato.stores import open as pattern_stores
+from shardwise_jobs.engines.ingest import stores as row_stores
+from shardwise_jobs.engines.kato import stores as pattern_stores
 from tests.support.manifests import INGEST, KATO, REST, complaints, parse
 
 ODD_NAMES = [

@@ -17,7 +17,7 @@ import pytest
 
 from shardwise_api.wire import Step
 from shardwise_jobs.engines.ingest.stores import Counts
-from shardwise_jobs.engines.ingest.tmd.prompt import prompt_for
+from shardwise_jobs.engines.ingest.tmd.parser import prompt_for
 from tests.support import tiny_model
 from tests.support.ingestion import Ingestion, chunks, digest_of
 from tests.support.ollama import words

@@ -20,8 +20,7 @@ from shardwise.engine.stop import StopFlag
 from shardwise.engine.worker import Context
 from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import ExitCode, RunDocument, Step
-from shardwise_jobs.engines.ingest.digests import result_digest, vectors_digest
-from shardwise_jobs.engines.ingest.finalize import RowsMissing, finalize
+from shardwise_jobs.engines.ingest.finalize import RowsMissing, finalize, result_digest, vectors_digest
 from shardwise_jobs.engines.ingest.index import INDEX_FILE
 from shardwise_jobs.engines.ingest.source import ChunkFiles
 from shardwise_jobs.engines.ingest.stores import Counts, RowStore, VectorModel, open_store

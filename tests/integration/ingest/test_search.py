@@ -14,8 +14,7 @@ from shardwise_api.ingest import IndexKind
 from shardwise_jobs.engines.ingest.codes import DENSE_WIDTH, Codes
 from shardwise_jobs.engines.ingest.embed import Embedder, onnx_model
 from shardwise_jobs.engines.ingest.embed.onnx import OnnxEmbedder
-from shardwise_jobs.engines.ingest.index import INDEX_FILE, VectorIndex
-from shardwise_jobs.engines.ingest.search import search
+from shardwise_jobs.engines.ingest.index import INDEX_FILE, VectorIndex, search
 from shardwise_jobs.engines.ingest.stores import Row, RowStore, VectorModel, open_store
 from tests.support import minilm
 from tests.support.require import missing

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shardwise_jobs.engines.scripts.model.validation_errors import InvalidSuite
-from shardwise_jobs.engines.scripts.running import open_files
+from shardwise_jobs.engines.scripts.running import runner
 from tests.support.suites import run_suite, statuses_in, summary_in
 
 WORKERS = 24
@@ -108,10 +108,10 @@ print(record.status, record.error)
 
 
 def test_a_limit_that_suffices_is_left_alone() -> None:
-    with open_files.room_for(1) as for_scripts:
+    with runner.room_for(1) as for_scripts:
         assert for_scripts is None
 
 
 def test_no_limit_is_enough_for_everybody() -> None:
     with pytest.raises(InvalidSuite, match="at once need up to"):
-        open_files.require_room(10**9)
+        runner.require_room(10**9)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shardwise_jobs.engines.ingest.codes import Codes
-from shardwise_jobs.engines.ingest.digests import digest_lines, result_digest, vectors_digest
+from shardwise_jobs.engines.ingest.finalize import digest_lines, result_digest, vectors_digest
 from shardwise_jobs.engines.ingest.stores import RowKey, StoredVector
 
 KEY = RowKey(

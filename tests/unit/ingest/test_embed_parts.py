@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from shardwise.engine.errors import BadConfiguration
-from shardwise_jobs.engines.ingest.embed.base import EmbeddingFailed, PerTextEmbedder, unit
-from shardwise_jobs.engines.ingest.embed.onnx_model import CARD_FILE, default_folder, read_card
-from shardwise_jobs.engines.ingest.embed.processors import processors
-from shardwise_jobs.engines.ingest.embed.safetensors import read_weights
+from shardwise_jobs.engines.ingest.embed.base import EmbeddingFailed, PerTextEmbedder, processors, unit
+from shardwise_jobs.engines.ingest.embed.onnx_model import CARD_FILE, default_folder, read_card, read_weights
 
 
 def test_a_direction_is_reckoned_wide_and_rounded_once() -> None:

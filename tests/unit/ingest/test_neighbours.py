@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_jobs.engines.ingest.chunk import Chunk
-from shardwise_jobs.engines.ingest.neighbours import Links, Place, linked, links_of
+from shardwise_jobs.engines.ingest.identifiers import Links, Place, linked, links_of
 
 
 def _id(name: str) -> uuid.UUID:

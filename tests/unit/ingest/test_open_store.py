@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from shardwise.engine.errors import BadConfiguration
-from shardwise_jobs.engines.ingest.stores import StoreError, StoreUnavailable, open_store
+from shardwise_jobs.engines.ingest.stores import StoreError, StoreUnavailable, open_store, sqlite_path
 from shardwise_jobs.engines.ingest.stores.base import StoreMismatch
-from shardwise_jobs.engines.ingest.stores.open import sqlite_path
 from tests.support.rows import MODEL, new_run, record, row
 
 

@@ -10,9 +10,8 @@ import pytest
 
 from shardwise_jobs.engines.ingest.chunk import Chunk
 from shardwise_jobs.engines.ingest.codes import Codes
-from shardwise_jobs.engines.ingest.neighbours import Links
-from shardwise_jobs.engines.ingest.quality import confidence_score, quality_metrics
-from shardwise_jobs.engines.ingest.row_builder import batch_uuid, row_of
+from shardwise_jobs.engines.ingest.identifiers import Links
+from shardwise_jobs.engines.ingest.row_builder import batch_uuid, confidence_score, quality_metrics, row_of
 from shardwise_jobs.engines.ingest.source import Entry
 from shardwise_jobs.engines.ingest.stores import Row
 from shardwise_jobs.engines.ingest.tmd import TmdAnswer

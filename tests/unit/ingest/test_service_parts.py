@@ -13,9 +13,9 @@ from shardwise_jobs.engines.ingest.chunk import IngestRequest
 from shardwise_jobs.engines.ingest.cli import _embedding
 from shardwise_jobs.engines.ingest.codes import Codes
 from shardwise_jobs.engines.ingest.embed.base import Vectors
-from shardwise_jobs.engines.ingest.service.llm import PerChunk
-from shardwise_jobs.engines.ingest.service.service import OneCallEach, RequestChunks
 from shardwise_jobs.engines.ingest.tmd import FailureCause, TmdAnswer, TmdFailure
+from shardwise_jobs.services.ingest.llm import PerChunk
+from shardwise_jobs.services.ingest.service import OneCallEach, RequestChunks
 
 
 class Lengths:

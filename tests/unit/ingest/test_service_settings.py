@@ -7,7 +7,7 @@ from psycopg2.extensions import parse_dsn
 
 from shardwise.engine.errors import BadConfiguration
 from shardwise_api.ingest import TmdBackendKind
-from shardwise_jobs.engines.ingest.service.settings import DEFAULT_STORE, Settings, without_effect
+from shardwise_jobs.services.ingest.settings import DEFAULT_STORE, Settings, without_effect
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from shardwise_jobs.engines.ingest.chunk import Chunk
 from shardwise_jobs.engines.ingest.codes import Codes
 from shardwise_jobs.engines.ingest.tmd import FailureCause, TmdAnswer, TmdBackend, TmdFailure
-from shardwise_jobs.engines.ingest.tmd.client import ClientTmd, codes_of, given_codes
+from shardwise_jobs.engines.ingest.tmd.base import ClientTmd, codes_of, given_codes
 
 ASKED = TmdAnswer(codes=Codes(1, 2, 3), confidence=0.5, backend="other")
 

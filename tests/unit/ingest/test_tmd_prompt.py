@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_jobs.engines.ingest.codes import LABELS
-from shardwise_jobs.engines.ingest.tmd.prompt import LONGEST_TEXT, SCHEMA, prompt_for
+from shardwise_jobs.engines.ingest.tmd.parser import LONGEST_TEXT, SCHEMA, prompt_for
 
 
 def _quoted(prompt: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardwise_jobs.engines.scripts.discovery.canonical import canonical_jobs
-from shardwise_jobs.engines.scripts.discovery.config import read_config
+from shardwise_jobs.engines.scripts.discovery.config import canonical_jobs, read_config
 from shardwise_jobs.engines.scripts.model.job import SuiteJob
 from tests.support.helm import REPOSITORY
 

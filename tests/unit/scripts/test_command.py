@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shardwise_jobs.engines.scripts.discovery.canonical import canonical_jobs
+from shardwise_jobs.engines.scripts.discovery.config import canonical_jobs
 from shardwise_jobs.engines.scripts.model.command import command_of, portable
 from shardwise_jobs.engines.scripts.model.job import SuiteJob
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions

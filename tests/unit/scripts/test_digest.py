@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from shardwise_jobs.engines.scripts.model.command import command_of
-from shardwise_jobs.engines.scripts.model.digest import digest_of
 from shardwise_jobs.engines.scripts.model.job import SuiteJob
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions
 from shardwise_jobs.engines.scripts.model.records import AttemptRecord, JobRecord, Status, record_of
+from shardwise_jobs.engines.scripts.model.summary import digest_of
 
 JOB = SuiteJob(id="a", name="A", script="a.py", output="a_results")
 OTHER = SuiteJob(id="b", name="B", script="b.py", output="b_results", use_output_dir=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs.engines.scripts.running.gpu import gpu_info
+from shardwise_jobs.engines.scripts.running.provenance import gpu_info
 
 
 def driver(folder: Path, script: str) -> dict[str, str]:

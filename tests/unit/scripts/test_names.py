@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardwise_jobs.engines.scripts.model.names import id_of, output_of, title_of
+from shardwise_jobs.engines.scripts.model.job import id_of, output_of, title_of
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs.engines.scripts.running.oom import OomKills
+from shardwise_jobs.engines.scripts.running.attempt import OomKills
 
 V1 = "36 31 0:29 {top} /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory"
 V2 = "25 20 0:22 {top} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shardwise_jobs.engines.scripts.model.job import SuiteJob
-from shardwise_jobs.engines.scripts.running.order import known_seconds, longest_first
+from shardwise_jobs.engines.scripts.running.runner import known_seconds, longest_first
 
 
 def jobs(*ids: str) -> list[SuiteJob]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from shardwise_jobs.engines.scripts.discovery.canonical import canonical_jobs
+from shardwise_jobs.engines.scripts.discovery.config import canonical_jobs
 from shardwise_jobs.engines.scripts.discovery.detect import UnreadableScript
 from shardwise_jobs.engines.scripts.discovery.selection import Selection, select
 from shardwise_jobs.engines.scripts.model.job import SuiteJob

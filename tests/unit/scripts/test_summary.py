@@ -13,11 +13,10 @@ import pytest
 
 from shardwise.engine.files import OutputFolder
 from shardwise_jobs.engines.scripts.model.command import command_of
-from shardwise_jobs.engines.scripts.model.digest import digest_of
 from shardwise_jobs.engines.scripts.model.job import SuiteJob
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions
 from shardwise_jobs.engines.scripts.model.records import AttemptRecord, JobRecord, Status, SuiteExit, record_of
-from shardwise_jobs.engines.scripts.model.summary import summary_name, summary_of, write_summary
+from shardwise_jobs.engines.scripts.model.summary import digest_of, summary_name, summary_of, write_summary
 from shardwise_jobs.engines.scripts.model.validation_errors import InvalidSuite
 
 BEGAN = datetime(2026, 11, 21, 22, 59, 36, 355752, tzinfo=UTC)

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from shardwise.engine.blocks import blocks
 from shardwise.engine.errors import BadConfiguration
+from shardwise.engine.identity import RunIdentity
 from shardwise.engine.worker import Context
+from shardwise_api.ingest import OnTmdFailure, Tmd
 from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import ItemCounts, ItemFailure, Metric, PrepareResult, RunResult, ShardResult
 
 from . import factories, finalize
-from .identity import identity_of
 from .ledger import LedgerSum, blocks_of, items_of, missing_blocks, require_few_failed
 from .phase_timer import PhaseTimer
 from .pipeline import Block, Pipeline, Target, ahead_of
@@ -194,3 +195,27 @@ def _was_prepared(store: RowStore, *, model: VectorModel) -> bool:
     except NeverPrepared:
         return False
     return True
+
+
+def identity_of(*, spec: IngestRunSpec, survey: Survey, embed_model: str) -> RunIdentity:
+    """Return the identity of a run as its manifest and its input are now."""
+    return RunIdentity(
+        fields={
+            "spec.sharding.strategy": str(spec.sharding.strategy),
+            "spec.sharding.shards": spec.sharding.shards,
+            "spec.blockSize": spec.block_size,
+            "spec.source": survey.fingerprint,
+            "spec.datasetSource": spec.dataset_source,
+            "spec.dedup": str(spec.dedup),
+            "spec.tmd": _who_gives_codes(spec.tmd),
+            "spec.embedding": embed_model,
+            "items": survey.items_total,
+        }
+    )
+
+
+def _who_gives_codes(tmd: Tmd) -> str:
+    words = [str(tmd.backend), *([tmd.model] if tmd.model else [])]
+    if tmd.on_tmd_failure is OnTmdFailure.EMBEDDED:
+        words.append("else embedded")
+    return " ".join(words)

@@ -17,10 +17,8 @@ from shardwise_api.runs import IngestRunSpec
 from shardwise_api.wire import Environment
 
 from .embed.base import Embedder
-from .stores import RowStore, open_store
-from .stores.open import sqlite_path
-from .tmd.base import TmdBackend
-from .tmd.client import ClientTmd
+from .stores import RowStore, open_store, sqlite_path
+from .tmd.base import ClientTmd, TmdBackend
 from .tmd.embedded import EmbeddedTmd
 
 STORE_FIELD = "spec.store"

@@ -1,7 +1,8 @@
 """One FAISS index of a data set, built from committed rows: the same file whatever shards and restarts there were.
 
 Vectors go in in order of cpe_id, scaled to unit length, so that the inner product is the cosine. Beside the index lies
-a manifest that says what it is; it is written last, and who reads the index compares both.
+a manifest that says what it is; it is written last, and who reads the index compares both. A search goes from a
+question to its vector, to the neighbours of that in the index, and to what the store knows of them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from shardwise.engine.files import OutputFolder, open_input
 from shardwise_api.ingest import IndexKind
 
 from .codes import DENSE_WIDTH, Codes
-from .embed.base import unit
-from .stores.base import StoredVector
+from .embed.base import Embedder, unit
+from .stores.base import RowStore, StoredVector
+from .stores.rows import Row
 
 T = TypeVar("T")
 INDEX_FILE, MANIFEST_FILE = "index.faiss", "index.json"
@@ -318,3 +320,29 @@ def _library() -> Any:
     except ImportError as error:
         raise BadConfiguration("the index needs the extra: pip install 'shardwise[ingest]'") from error
     return faiss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A row and how near it is, -1 to 1."""
+
+    score: float
+    row: Row
+
+
+def search(
+    text: str, *, index: VectorIndex, store: RowStore, embedder: Embedder, k: int = 10, codes: Codes | None = None
+) -> list[Answer]:
+    """Return the `k` rows nearest to a text, best first. For `codes` see `VectorIndex.search`.
+
+    Raises:
+        BadConfiguration: the index is of another model than the embedder, or has rows that the store lacks.
+    """
+    if index.manifest.model != embedder.name:
+        raise BadConfiguration(f"index: it is of {index.manifest.model}, the text would be embedded by {embedder.name}")
+    hits = index.search(embedder.embed([text])[0], k=k, codes=codes)
+    rows = store.found(faiss_ids=[hit.faiss_id for hit in hits])
+    missing = [hit.faiss_id for hit in hits if hit.faiss_id not in rows]
+    if missing:
+        raise BadConfiguration(f"index: {len(missing)} of {len(hits)} hits are no rows of this store")
+    return [Answer(score=hit.score, row=rows[hit.faiss_id]) for hit in hits]

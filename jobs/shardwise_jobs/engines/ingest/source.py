@@ -23,7 +23,7 @@ from shardwise_api.uris import redacted
 
 from . import identifiers
 from .chunk import BadChunk, Chunk, read_jsonl, read_request
-from .neighbours import Links, Place, linked, links_of
+from .identifiers import Links, Place, linked, links_of
 
 FIELD = "spec.source.files.uris"
 MAX_LISTED = 10

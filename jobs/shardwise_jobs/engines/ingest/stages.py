@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 from shardwise.engine.errors import BadConfiguration, Unavailable
 
 from .chunk import Chunk
-from .embed.base import Embedder, EmbeddingFailed
-from .embed.processors import processors
+from .embed.base import Embedder, EmbeddingFailed, processors
 from .phase_timer import Phase, PhaseTimer
-from .tmd.base import FailureCause, TmdAnswer, TmdBackend, TmdFailure
-from .tmd.client import codes_of, given_codes
+from .tmd.base import FailureCause, TmdAnswer, TmdBackend, TmdFailure, codes_of, given_codes
 from .tmd.embedded import EmbeddedTmd
 
 T = TypeVar("T")

@@ -17,15 +17,13 @@ from shardwise.engine.pod import in_pod, mount_hint
 from shardwise.engine.worker import Context
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.kato import Transport as TransportKind
+from shardwise_api.wire import Environment
 
-from .direct import DirectTransport
 from .file_ledger import FileLedger
 from .names import node_id
-from .store_uri import store_uri
-from .stores import KnowledgeBaseConfig, open_store
+from .stores import KnowledgeBaseConfig, open_store, sqlite_path
 from .stores.base import BlockRecord, PatternStore, StoreUnavailable
-from .stores.open import sqlite_path
-from .transport import Guarantee, Transport
+from .transport import DirectTransport, Guarantee, Transport
 
 
 class Backend(Protocol):
@@ -174,3 +172,18 @@ def run_ledger(context: Context) -> FileLedger:
 def _told(config: KnowledgeBaseConfig) -> str:
     sizes = ", ".join(f"{node} {size}" for node, size in zip(config.nodes, config.chunk_sizes, strict=True))
     return f"chunk sizes {sizes}, tokenizer {config.tokenizer}, segmentation {config.segmentation}"
+
+
+def store_uri(kato: KatoSpec) -> str:
+    """Return the URI of the manifest's store, from the environment when the manifest names a Secret.
+
+    Raises:
+        BadConfiguration: a Secret is named and the variable is not set.
+    """
+    assert kato.store is not None
+    uri = kato.store.uri or os.environ.get(Environment.STORE_URI)
+    if not uri:
+        raise BadConfiguration(
+            f"spec.engine.kato.store.secretRef: there are no Secrets here; set {Environment.STORE_URI} to the URI"
+        )
+    return uri

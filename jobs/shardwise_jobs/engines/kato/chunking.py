@@ -1,8 +1,14 @@
-"""How tokens become chunks: the sizes KATO's hierarchical learner gives them, and where sentences end."""
+"""How a text becomes paragraphs, and how tokens become chunks: the sizes KATO's hierarchical learner gives them.
+
+Blank lines always end a paragraph, headings too where the text is an article or a book.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+from shardwise_api.kato import TextStructure
 
 MIN_CHUNK = 3
 """Fewer tokens than these make no chunk of their own."""
@@ -66,3 +72,23 @@ def sentences(tokens: Sequence[str], *, minimum: int, marks_starts: bool | None 
 
 def _starts_word(token: str, marks_starts: bool) -> bool:
     return token.startswith(_WORD_STARTS) if marks_starts else not token.startswith("##")
+
+
+MIN_PARAGRAPH_CHARACTERS = 10
+"""Shorter paragraphs are dropped (headings, page numbers)."""
+
+_BLANK_LINES = re.compile(r"\n\s*\n")
+_ARTICLE_HEADING = re.compile(r"^(?=#{1,6}\s|\d+\.\s|Section\s+\d+\b)", re.MULTILINE)
+_BOOK_HEADING = re.compile(r"^(?=Chapter\s+\w+)", re.MULTILINE)
+
+
+def paragraphs(text: str, structure: TextStructure = TextStructure.SIMPLE) -> list[str]:
+    """Return the stripped paragraphs of a text in order; a paragraph never crosses a heading."""
+    if structure is TextStructure.ARTICLE:
+        sections = _ARTICLE_HEADING.split(text)
+    elif structure is TextStructure.BOOK:
+        sections = _BOOK_HEADING.split(text)
+    else:
+        sections = [text]
+    found = (piece.strip() for section in sections for piece in _BLANK_LINES.split(section))
+    return [piece for piece in found if len(piece) >= MIN_PARAGRAPH_CHARACTERS]

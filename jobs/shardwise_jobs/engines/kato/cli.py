@@ -1,8 +1,7 @@
-"""`shardwise kato …`: look into a pattern store, and serve one as a KATO server."""
+"""`shardwise kato …`: look into a pattern store; what serves one is added by `shardwise_jobs.services.kato.cli`."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -44,27 +43,8 @@ def patterns(uri: str, knowledge_base: str) -> None:
             print_exactly(digest_lines(node, frequencies))
 
 
-@kato.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8000, show_default=True, help="0 picks a free one; it is printed.")
-@click.option("--store", "uri", default="sqlite:///patterns.db", show_default=True, help="Where patterns are kept.")
-def serve(host: str, port: int, uri: str) -> None:
-    """Serve the KATO protocol over a pattern store, until SIGTERM or Ctrl-C.
-
-    Settings come from the environment: KATO_BATCH_SIZE, CONNECTION_POOL_SIZE, REQUEST_TIMEOUT, SESSION_TTL,
-    SESSION_AUTO_EXTEND, KATO_MAX_SESSIONS, KATO_SESSION_MEMORY_MIB, KATO_PREDICTION_SECONDS, SERVICE_NAME, LOG_LEVEL,
-    KATO_EXTENSIONS; GET /status shows what is in force.
-    """
-    from .server.run import serve as serve_until_told
-    from .server.settings import Settings
-
-    try:
-        serve_until_told(host=host, port=port, store_uri=uri, settings=Settings.from_environment(os.environ))
-    except WorkError as error:
-        _give_up(error)
-
-
-def _give_up(error: WorkError) -> NoReturn:
+def give_up(error: WorkError) -> NoReturn:
+    """Say what went wrong and leave with its exit code."""
     echo(f"error: {error}", err=True)
     sys.exit(error.exit_code)
 
@@ -75,4 +55,4 @@ def _opened(uri: str) -> Iterator[PatternStore]:
         with closing(open_store(uri, read_only=True)) as store:
             yield store
     except WorkError as error:
-        _give_up(error)
+        give_up(error)

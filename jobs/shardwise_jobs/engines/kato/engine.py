@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from shardwise.engine.blocks import blocks, remaining
 from shardwise.engine.errors import BadConfiguration, BadInput, TooManyFailedItems
+from shardwise.engine.identity import RunIdentity
 from shardwise.engine.sources import Item, Survey
 from shardwise.engine.worker import Context
 from shardwise_api.kato import KatoEngine as KatoSpec
@@ -18,7 +19,6 @@ from shardwise_api.wire import ItemCounts, ItemFailure, PrepareResult, RunResult
 
 from . import backends, finalize
 from .hierarchy import Hierarchy
-from .identity import identity_of
 from .samples import Samples, open_samples, too_short
 from .stores.base import KnowledgeBaseConfig
 from .tokenization import open_tokenizer, tokenizer_identity
@@ -196,4 +196,24 @@ def _worked(number: int, items: list[Item], hierarchy: Hierarchy) -> WorkedBlock
         trees=[hierarchy.learn(item=item.number, text=item.value) for item in learnable],
         failures=[(item.number, item.failure) for item in items if item.failure is not None],
         skipped=sum(map(too_short, items)),
+    )
+
+
+def identity_of(*, spec: TrainingRunSpec, config: KnowledgeBaseConfig, survey: Survey) -> RunIdentity:
+    """Return the identity of a run as its manifest and its input are now."""
+    assert spec.engine.kato is not None
+    return RunIdentity(
+        fields={
+            "spec.sharding.strategy": str(spec.sharding.strategy),
+            "spec.sharding.shards": spec.sharding.shards,
+            "spec.blockSize": spec.block_size,
+            "spec.engine.kato.knowledgeBase": spec.engine.kato.knowledge_base,
+            "spec.engine.kato.nodes": [
+                f"{node} chunkSize {size}" for node, size in zip(config.nodes, config.chunk_sizes, strict=True)
+            ],
+            "spec.engine.kato.tokenizer": config.tokenizer,
+            "spec.engine.kato.dataset.structure": config.segmentation,
+            "spec.engine.kato.dataset": survey.fingerprint,
+            "items": survey.items_total,
+        }
     )

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 from shardwise_api.kato import TextStructure
 
-from .chunking import chunk_sizes, marks_word_starts, sentences
+from .chunking import chunk_sizes, marks_word_starts, paragraphs, sentences
 from .names import pattern_hash, wire_name
-from .segmentation import paragraphs
 from .stores.base import Events, PatternCount
 
 MAX_PARAGRAPH_TOKENS = 2048

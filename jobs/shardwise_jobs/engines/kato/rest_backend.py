@@ -14,12 +14,12 @@ from shardwise.engine.worker import Context
 from shardwise_api.kato import KatoEngine as KatoSpec
 from shardwise_api.uris import redacted
 
+from .backends import store_uri
 from .client import KatoClient
 from .file_ledger import FileLedger
 from .http import KatoError
 from .names import node_id
 from .rest import NEEDED_EXTENSIONS, RestTransport
-from .store_uri import store_uri
 from .stores import KnowledgeBaseConfig, open_store
 from .stores.base import BlockRecord
 from .transport import Guarantee, Transport

@@ -1,12 +1,18 @@
-"""The two ways to make a worker's block count, behind one interface: written to the store, or learned by a server."""
+"""The two ways to make a worker's block count, behind one interface: written to the store, or learned by a server.
+
+Transport Direct is here, since it needs nothing but the store: no client of a server is loaded for it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from .hierarchy import SampleTree
-from .stores.base import BlockRecord
+from shardwise.engine.backoff import retrying
+
+from .hierarchy import SampleTree, sum_up
+from .names import node_id
+from .stores.base import BlockRecord, PatternStore, StoreUnavailable
 
 Guarantee = Literal["ExactlyOnce", "AtLeastOnce"]
 """What a crash at the worst moment can do to a count."""
@@ -43,3 +49,45 @@ class Transport(Protocol):
 
 MAX_LISTED_FAILURES = 10
 """Failed items that a ledger row lists; all are counted."""
+
+
+class DirectTransport:
+    """Commits one shard's blocks into a pattern store. See `transport.Transport`."""
+
+    def __init__(
+        self, *, store: PatternStore, knowledge_base: str, node_names: tuple[str, ...], run: str, shard: int
+    ) -> None:
+        self._store = store
+        self._node_ids = [node_id(knowledge_base, name) for name in node_names]
+        self._run = run
+        self._shard = shard
+
+    def last_block(self) -> int:
+        """See `Transport.last_block`."""
+        return retrying(lambda: self._store.last_block(run=self._run, shard=self._shard), on=StoreUnavailable)
+
+    def records(self) -> list[BlockRecord]:
+        """See `Transport.records`."""
+        return list(self._store.ledger(run=self._run, shard=self._shard))
+
+    def commit(self, block: WorkedBlock) -> BlockRecord:
+        """See `Transport.commit`; the guard makes it safe to try again after any error."""
+        levels = len(self._node_ids)
+        record = BlockRecord(
+            run=self._run,
+            shard=self._shard,
+            block=block.number,
+            done=len(block.trees),
+            failed=len(block.failures),
+            skipped=block.skipped,
+            learns=tuple(sum(len(tree.levels[level]) for tree in block.trees) for level in range(levels)),
+            failures=tuple(block.failures[:MAX_LISTED_FAILURES]),
+        )
+        learned = sum_up(block.trees, levels=levels)
+        batches = {node: batch for node, batch in zip(self._node_ids, learned, strict=True) if batch}
+        retrying(lambda: self._store.commit_block(batches=batches, record=record), on=StoreUnavailable)
+        return record
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self._store.close()

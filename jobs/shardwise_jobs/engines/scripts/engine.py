@@ -18,8 +18,7 @@ from shardwise_api.wire import PrepareResult, RunResult, ShardResult
 
 from . import finalize, work
 from .discovery.checks import require_interpreter
-from .discovery.frozen_list import FrozenSuite, freeze
-from .discovery.parts import parts
+from .discovery.frozen_list import FrozenSuite, freeze, parts
 from .discovery.selection import select
 from .model.options import SuiteOptions
 from .model.records import Status

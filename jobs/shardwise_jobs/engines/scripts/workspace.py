@@ -29,8 +29,7 @@ from .model.records import JobRecord, Status, SuiteExit, exit_status_of, record_
 from .model.summary import summary_name, summary_of, write_summary
 from .model.validation_errors import InvalidSuite
 from .running.attempt import Stopping
-from .running.git import commit_of
-from .running.gpu import gpu_info
+from .running.provenance import commit_of, gpu_info
 
 FIELD = "spec.engine.scripts"
 

@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from shardwise_jobs.engines.ingest.codes import Codes
-from shardwise_jobs.engines.ingest.digests import result_digest
+from shardwise_jobs.engines.ingest.finalize import result_digest
 from shardwise_jobs.engines.ingest.stores import Counts, open_store
 from shardwise_jobs.engines.ingest.stores.rows import entry_values
-from shardwise_jobs.engines.ingest.tmd.prompt import prompt_for
+from shardwise_jobs.engines.ingest.tmd.parser import prompt_for
 from tests.support.ingest_service import IngestService, Json, ingest_service, rows_of, texts_of
 from tests.support.ingestion import DATASET, Ingestion, chunks, digest_of
 from tests.support.ollama import words

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shardwise_jobs.engines.ingest.service.settings import DEFAULT_ENDPOINT
+from shardwise_jobs.services.ingest.settings import DEFAULT_ENDPOINT
 from tests.support.ingest_service import IngestService, command, environment, ingest_service
 
 
@@ -82,7 +82,7 @@ def test_the_module_is_the_command_where_there_is_no_client(tmp_path: Path) -> N
     import sys
 
     help_text = subprocess.run(
-        [sys.executable, "-m", "shardwise_jobs.engines.ingest.service", "--help"],
+        [sys.executable, "-m", "shardwise_jobs.services.ingest", "--help"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from shardwise.engine.errors import BadConfiguration, panics_are_errors
 
-from .base import EmbeddingFailed, PerTextEmbedder, Vectors, unit
+from .base import EmbeddingFailed, PerTextEmbedder, Vectors, processors, unit
 from .onnx_model import GRAPH_FILE, TOKENIZER_FILE, check_graph, ensure, read_card
-from .processors import processors
 
 
 class OnnxEmbedder:

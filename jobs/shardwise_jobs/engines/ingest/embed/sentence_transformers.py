@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from shardwise.engine.errors import BadConfiguration, Unavailable
 from shardwise.engine.http_client import adapt_to_hub
 
-from .base import EmbeddingFailed, PerTextEmbedder, Vectors
-from .processors import processors
+from .base import EmbeddingFailed, PerTextEmbedder, Vectors, processors
 
 _PREFIX = "sentence-transformers:"
 _DIGEST_LENGTH = 12

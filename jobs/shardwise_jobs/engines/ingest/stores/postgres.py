@@ -23,8 +23,6 @@ from shardwise_api.uris import BadUri, hosts_of
 
 from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel
 from .copy_binary import decode_reals, encode
-from .ledger_rows import LEDGER_COLUMNS, record_to_row
-from .meta import model_of
 from .pool import ConnectionPool
 from .postgres_refusals import is_for_good
 from .postgres_schema import (
@@ -38,7 +36,7 @@ from .postgres_schema import (
     create,
 )
 from .rows import Row
-from .sql_store import SqlStore, Transient
+from .sql_store import LEDGER_COLUMNS, SqlStore, Transient, model_of, record_to_row
 
 T = TypeVar("T")
 _LOCK = 0x53686172_64777365

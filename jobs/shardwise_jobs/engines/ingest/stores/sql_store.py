@@ -6,6 +6,7 @@ when the database was restarted between two of them.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardwise.engine.backoff import retrying
+from shardwise_api.terminal import sanitize
 from shardwise_jobs.engines.ingest.codes import Codes
 
 from .base import (
@@ -23,12 +25,13 @@ from .base import (
     RowKey,
     StoredVector,
     StoreError,
+    StoreMismatch,
     StoreUnavailable,
     VectorModel,
     check_model,
+    check_version,
 )
-from .ledger_rows import LEDGER_COLUMNS, record_from_row
-from .rows import ENTRY_COLUMNS, Row, in_order, row_from_values
+from .rows import ENTRY_COLUMNS, Row, dump, in_order, row_from_values
 
 T = TypeVar("T")
 _PAGE = 500
@@ -195,3 +198,56 @@ def _vector(values: Mapping[str, Any]) -> StoredVector:
 def _row(values: Mapping[str, Any]) -> Row:
     vector: NDArray[np.float32] = values["concept_vec"]
     return row_from_values(values, concept_vec=vector)
+
+
+def model_of(meta: Mapping[str, str], *, where: str) -> VectorModel:
+    """Return the model that table ingest_meta names, when it is of this program's version.
+
+    A later program may have made the table, or somebody edited it.
+
+    Raises:
+        StoreMismatch: it is of another version, or not one of ours.
+    """
+    version = meta.get("schema_version", "0")
+    if not version.isdecimal():
+        raise StoreMismatch(f"{where}: its schema has version {version!r}, which is none of this program's")
+    check_version(where=where, found=int(version))
+    try:
+        return VectorModel(name=meta["embed_model"], dimension=int(meta["dimension"]))
+    except (KeyError, ValueError) as error:
+        raise StoreMismatch(f"{where}: its table ingest_meta is not one of this program's: {error}") from error
+
+
+LEDGER_COLUMNS = ("run_uid", "shard", "batch_no", "state", "n_chunks", "n_failed", "n_inserted", "failures", "millis")
+COMMITTED = "committed"
+
+
+def record_to_row(record: BlockRecord, *, inserted: int) -> tuple[Any, ...]:
+    """Return the values of LEDGER_COLUMNS; failures and millis are JSON texts."""
+    return (
+        record.run,
+        record.shard,
+        record.block,
+        COMMITTED,
+        record.chunks,
+        record.failed,
+        inserted,
+        # Whoever made a reason: it must not cost the block that it is of.
+        dump([(item, sanitize(reason)) for item, reason in record.failures]),
+        dump(dict(record.millis)),
+    )
+
+
+def record_from_row(row: Sequence[Any]) -> BlockRecord:
+    """Read what `record_to_row` made."""
+    run, shard, block, _, chunks, failed, inserted, failures, millis = row
+    return BlockRecord(
+        run=run,
+        shard=shard,
+        block=block,
+        chunks=chunks,
+        failed=failed,
+        inserted=inserted,
+        failures=tuple((int(item), str(reason)) for item, reason in json.loads(failures)),
+        millis=json.loads(millis),
+    )

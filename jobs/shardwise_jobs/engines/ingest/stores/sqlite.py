@@ -21,10 +21,8 @@ from numpy.typing import NDArray
 from shardwise.engine.sqlite_reader import connect_reader
 
 from .base import SCHEMA_VERSION, BlockRecord, NeverPrepared, StoreError, StoreMismatch, VectorModel
-from .ledger_rows import LEDGER_COLUMNS, record_to_row
-from .meta import model_of
 from .rows import ENTRY_COLUMNS, VECTOR_COLUMNS, Row, entry_values
-from .sql_store import SqlStore, Transient
+from .sql_store import LEDGER_COLUMNS, SqlStore, Transient, model_of, record_to_row
 
 T = TypeVar("T")
 _PAGES_BEFORE_CHECKPOINT = 8_000

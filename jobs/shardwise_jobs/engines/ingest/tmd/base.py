@@ -1,7 +1,8 @@
 """The interface of whoever gives codes: an answer or a failure per text, never an invented code.
 
 A failure must stay one: codes of 0, 0, 0 are a valid answer (Science, Fact Retrieval, Biochemical), so nobody could
-tell them from a default later.
+tell them from a default later. Where codes came with the chunk, whoever sent all three has decided, and nobody else is
+asked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from shardwise_jobs.engines.ingest.chunk import Chunk
 from shardwise_jobs.engines.ingest.codes import Codes
 
 
@@ -61,3 +63,37 @@ class TmdBackend(Protocol):
 
     async def close(self) -> None:
         """Give back connections and memory."""
+
+
+CLIENT = "client-provided"
+"""What rows and the service's answers say of such codes."""
+
+
+class ClientTmd:
+    """For runs in which every chunk must bring its codes: those that are left to ask for have failed."""
+
+    name = CLIENT
+    label = CLIENT
+
+    async def codes(self, texts: Sequence[str]) -> list[TmdAnswer | TmdFailure]:
+        """Return failures only."""
+        failure = TmdFailure(
+            reason="the chunk has no codes; backend client needs domain_code, task_code and modifier_code",
+            cause=FailureCause.TEXT,
+        )
+        return [failure] * len(texts)
+
+    async def close(self) -> None:
+        """There is nothing to give back."""
+
+
+def given_codes(chunk: Chunk) -> TmdAnswer | None:
+    """Return the codes a chunk brought, None unless all three are there."""
+    return None if chunk.codes is None else TmdAnswer(codes=chunk.codes, confidence=None, backend=CLIENT)
+
+
+async def codes_of(chunks: Sequence[Chunk], *, backend: TmdBackend) -> list[TmdAnswer | TmdFailure]:
+    """Return an answer or a failure per chunk, in order; the backend is asked for those without codes of their own."""
+    given = [given_codes(chunk) for chunk in chunks]
+    asked = iter(await backend.codes([chunk.text for chunk, own in zip(chunks, given, strict=True) if own is None]))
+    return [next(asked) if own is None else own for own in given]

@@ -20,8 +20,7 @@ from shardwise_jobs.engines.ingest.codes import Codes
 
 from .base import FailureCause, TmdAnswer, TmdFailure
 from .ollama_wire import OllamaWire, Refused, Unreachable
-from .parser import UnusableAnswer, parse_answer
-from .prompt import VERSION, prompt_for
+from .parser import VERSION, UnusableAnswer, parse_answer, prompt_for
 
 _MOST_QUESTIONS_ABOUT_THINKING = 3
 

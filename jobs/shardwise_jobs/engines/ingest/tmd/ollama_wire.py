@@ -19,8 +19,7 @@ from shardwise_api.terminal import excerpt
 from shardwise_api.uris import redacted
 from shardwise_jobs.http_answers import ACCEPTED, Body, UnusableBody
 
-from .parser import UnusableAnswer
-from .prompt import ANSWER_TOKENS, SCHEMA
+from .parser import ANSWER_TOKENS, SCHEMA, UnusableAnswer
 
 KEEP_ALIVE = "10m"
 """How long the server keeps the model in memory after a call: longer than a block's embedding and writing take."""

@@ -30,13 +30,15 @@ from .base import (
     Totals,
 )
 from .mapping import (
+    BatchRows,
     check_same_config,
     config_from_json,
     config_to_json,
+    dump,
     record_from_row,
     record_to_row,
+    rows_of,
 )
-from .sqlite_rows import BatchRows, dump, rows_of
 
 T = TypeVar("T")
 

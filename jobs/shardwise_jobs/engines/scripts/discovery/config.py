@@ -7,13 +7,15 @@ anything is started, with its line or its place.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shardwise_api import yaml_reader
 
-from ..model.entry import JobEntry
+from ..model.job import JobEntry, SuiteJob
 from ..model.validation_errors import InvalidSuite, validation_errors
 
 
@@ -63,3 +65,13 @@ def parse_config(text: str, *, name: str) -> Config:
     unknown = sorted(file.model_extra or {})
     warnings = [f"{name}: {', '.join(unknown)}: passed over, only 'jobs' is read"] if unknown else []
     return Config(jobs=file.jobs, warnings=tuple(warnings))
+
+
+FILE = "canonical.yaml"
+
+
+@cache
+def canonical_jobs() -> tuple[SuiteJob, ...]:
+    """Return the seven jobs of the original, in its order."""
+    text = files(__package__).joinpath(FILE).read_text(encoding="utf-8")
+    return tuple(entry.job() for entry in parse_config(text, name=FILE).jobs)

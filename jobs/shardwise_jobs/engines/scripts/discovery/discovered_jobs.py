@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from ..model.job import SuiteJob
-from ..model.names import id_of, output_of, title_of
+from ..model.job import SuiteJob, id_of, output_of, title_of
 from ..model.options import SuiteOptions
 from ..model.validation_errors import validation_errors
 from .detect import Detected, UnreadableScript, detect, read_script

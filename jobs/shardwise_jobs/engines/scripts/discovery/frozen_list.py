@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shardwise.engine.errors import BadConfiguration
 from shardwise.engine.files import OutputFolder
+from shardwise_api import indexes
 
-from ..model.canonical_json import canonical_json, sha256_of
 from ..model.job import SuiteJob
 from ..model.options import SuiteOptions
+from ..model.summary import canonical_json, sha256_of
 from ..model.validation_errors import InvalidSuite
 from .detect import open_script
-from .selection import Selection
+from .selection import Selection, resolve_ids
 
 FILE = "suite.json"
 SCHEMA_VERSION: Literal[1] = 1
@@ -138,3 +140,23 @@ def script_sha256(tree: Path, script: str) -> str | None:
     """
     with open_script(tree / script, name=script) as stream:
         return None if stream is None else hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def parts(jobs: Sequence[SuiteJob], overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Return the indexes that the ids of each override mean, as interval text; ids that were not selected mean none.
+
+    They want pods of another shape, so the runner makes a Job for each of the texts.
+
+    Raises:
+        InvalidSuite: two overrides mean the same script, and neither comes before the other.
+    """
+    taken: dict[int, int] = {}
+    for number, names in enumerate(overrides):
+        # No aliases: which job one means would depend on what else is selected.
+        ids = resolve_ids(jobs, names, aliases=False).ids
+        for index, job in enumerate(jobs):
+            if job.id in ids and taken.setdefault(index, number) != number:
+                raise InvalidSuite(
+                    f"podOverrides[{number}].ids: {job.id} is in podOverrides[{taken[index]}] too: name it in one only"
+                )
+    return [indexes.to_text(index for index, of in taken.items() if of == number) for number in range(len(overrides))]

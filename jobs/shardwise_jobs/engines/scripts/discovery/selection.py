@@ -15,8 +15,7 @@ from pathlib import Path
 from ..model.job import BATCH_NAMES, SuiteJob
 from ..model.options import SuiteOptions
 from ..model.validation_errors import InvalidSuite
-from .canonical import canonical_jobs
-from .config import read_config
+from .config import canonical_jobs, read_config
 from .detect import UnreadableScript, open_script
 from .discovered_jobs import discovered_jobs
 from .merge import merge

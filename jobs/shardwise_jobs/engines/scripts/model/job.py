@@ -1,14 +1,18 @@
 """One script of a suite: where it is, what its output is called, and which options may be passed to it.
 
-The keys are those of the original's summary, so that a job, its record and its line in a summary read the same.
+The keys are those of the original's summary, so that a job, its record and its line in a summary read the same. A job
+that a person writes (in the YAML of `--config`, or in a manifest's `jobs`) needs a name, a script and an output: what
+is left out is as in the original, and what is misspelt is refused instead of being passed over.
 """
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from shardwise_api.base import ApiModel
 
 Option = Literal["output_dir", "epochs", "folds", "sample", "batch"]
 """What a suite may pass to a script that takes it."""
@@ -115,3 +119,58 @@ class SuiteJob(BaseModel):
     def spelling(self, option: Option) -> str:
         """Return how an option is passed to this script."""
         return self.spellings.get(option, STANDARD_SPELLINGS[option])
+
+
+PREFIX = "train_"
+"""Of scripts' names; an id, a title and an output folder are made of the rest."""
+_ID_LETTERS = str.maketrans({"'": None, "(": None, ")": None, "/": "_", "&": "and", " ": "_"})
+
+
+def id_of(text: str) -> str:
+    """Return the id that the original makes of a file's stem or of a job's name."""
+    return text.lower().translate(_ID_LETTERS)
+
+
+def title_of(stem: str) -> str:
+    """Return a script's name for people: `train_brain_mri` is `Brain Mri`."""
+    return stem.removeprefix(PREFIX).replace("_", " ").title().strip() or stem
+
+
+def output_of(stem: str) -> str:
+    """Return the folder of a script's results: `train_als` writes to `als_results`."""
+    return f"{stem.removeprefix(PREFIX)}_results"
+
+
+def _map(value: object) -> object:
+    # `args:` with nothing behind it, which is how YAML writes an empty map by hand.
+    return {} if value is None else value
+
+
+class JobEntry(ApiModel):
+    """One entry of a list of jobs; keys in snake_case as in the original, or in camelCase as in manifests."""
+
+    name: str = Field(min_length=1)
+    script: RelativePath
+    output: RelativePath
+    id: JobId | None = None
+    """Made from the name unless given."""
+    args: Annotated[JobArgs, BeforeValidator(_map)] = Field(default_factory=dict)
+    optional: bool = False
+    use_output_dir: bool = True
+    supports_epochs: bool = True
+    supports_folds: bool = True
+    supports_sample: bool = True
+    supports_batch: bool = True
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.id is None:
+            try:
+                self.id = checked_id(id_of(self.name))
+            except ValueError as error:
+                raise ValueError(f"has a name that makes no id: an id {error}; give it an id") from None
+        return self
+
+    def job(self) -> SuiteJob:
+        """Return the job that this entry describes."""
+        return SuiteJob(detect_method="config", **self.model_dump())

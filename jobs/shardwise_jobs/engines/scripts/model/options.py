@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from .entry import JobEntry
+from .job import JobEntry
 from .validation_errors import InvalidSuite, validation_errors
 
 DEFAULT_PATTERNS = ("train_*.py",)

@@ -1,10 +1,14 @@
 """The summary of a suite: the original's keys in its order, then ours, in one JSON file per run.
 
-It is written again after each job, whole each time, so that a runner killed half-way leaves what is known by then.
+It is written again after each job, whole each time, so that a runner killed half-way leaves what is known by then. What
+two runs with the same result have in common is its digest, over what each job ran and how it ended: neither machine nor
+time shows in that, for the interpreter's path and the base of all outputs are replaced, attempts and durations are left
+out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
@@ -15,7 +19,7 @@ from typing import Any
 
 from shardwise.engine.files import OutputFolder, atomic_write
 
-from .digest import digest_of
+from .command import portable
 from .records import JobRecord, SuiteExit, counts_of
 from .validation_errors import InvalidSuite
 
@@ -88,3 +92,22 @@ def write_summary(place: Path | OutputFolder, summary: Mapping[str, Any]) -> str
     except OSError as error:
         raise InvalidSuite(f"summary_dir: {path}: {error.strerror or error}") from error
     return str(path)
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return a JSON value's one text: keys sorted, no blanks, ASCII only. Raises ValueError for NaN and infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def sha256_of(content: bytes) -> str:
+    """Return `sha256:…` of some bytes."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def digest_of(records: Sequence[JobRecord]) -> str:
+    """Return `sha256:…` over (id, status, exit code, portable command) of each record, in selection order."""
+    lines = (
+        canonical_json([record.id, record.status, record.exit_code, portable(record.command, job=record)])
+        for record in records
+    )
+    return sha256_of(b"".join(line + b"\n" for line in lines))

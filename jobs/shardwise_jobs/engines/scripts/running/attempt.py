@@ -22,7 +22,6 @@ from shardwise_api.scripts import KILL_SECONDS
 
 from ..model.records import AttemptRecord, Status
 from . import subreaper
-from .oom import OomKills
 
 _POLL_SECONDS = 0.1
 _CHUNK_BYTES = 1 << 16
@@ -284,3 +283,67 @@ def _ask(commanding: int, what: bytes) -> None:
     # It may have ended just now.
     with suppress(BrokenPipeError):
         os.write(commanding, what)
+
+
+_ROOT = Path("/")
+_FIELD = "oom_kill"
+
+
+class OomKills:
+    """The counter of kills in this process's memory cgroup, of version 1 or 2; the machine's where there is none.
+
+    A script that the kernel killed for want of memory has no chance to say it itself. The cgroup of this process is
+    that of what it starts, in a pod as on a laptop.
+    """
+
+    def __init__(self, *, root: Path = _ROOT) -> None:
+        self._files = [*_counters(root), root / "proc/vmstat"]
+
+    def count(self) -> int | None:
+        """Return how many there were so far; None where nothing counts them."""
+        for file in self._files:
+            try:
+                lines = file.read_text(encoding="ascii").splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                name, _, value = line.partition(" ")
+                if name == _FIELD:
+                    return int(value)
+        return None
+
+
+def _counters(root: Path) -> list[Path]:
+    found = []
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            name = "memory.events"
+        elif "memory" in controllers.split(","):
+            name = "memory.oom_control"
+        else:
+            continue
+        found += [folder / name for folder in _folders(root, controllers=controllers, path=path)]
+    return found
+
+
+def _folders(root: Path, *, controllers: str, path: str) -> list[Path]:
+    found = []
+    for line in _lines(root / "proc/self/mountinfo"):
+        before, _, after = line.partition(" - ")
+        top, mount = before.split(" ")[3:5]
+        kind, _, options = after.split(" ")[:3]
+        if kind == "cgroup2" if controllers == "" else kind == "cgroup" and "memory" in options.split(","):
+            # A container sees its own cgroup as the mount's root, whatever the path says that the host knows it by.
+            below = path[len(top) :] if top != "/" and (path + "/").startswith(top + "/") else path
+            folder = root / mount.lstrip("/")
+            own = folder / below.lstrip("/")
+            found.append(folder if ".." in own.parts or not own.is_dir() else own)
+    return found
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

@@ -6,13 +6,16 @@ then.
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from shardwise_api.scripts import KILL_SECONDS
 
@@ -20,11 +23,10 @@ from ..model.command import command_of
 from ..model.job import SuiteJob
 from ..model.options import SuiteOptions
 from ..model.records import FAILURES, AttemptRecord, JobRecord, Status, record_of
+from ..model.validation_errors import InvalidSuite
 from .attempt import Limits, run_attempt
 from .interrupt import Interrupt
 from .logs import Lines, ScriptLog, log
-from .open_files import require_room, room_for
-from .order import known_seconds, longest_first
 
 _POLL_SECONDS = 0.1
 _PUBLISH_SECONDS = 0.5
@@ -250,3 +252,87 @@ def _problem_of(script: Path) -> str | None:
 
 def _relative(path: Path, *, to: Path) -> str:
     return str(path.relative_to(to) if path.is_relative_to(to) else path)
+
+
+_SUMMARIES = "training_summary_*.json"
+_NEWEST = 20
+"""Summaries that are looked at; a job that is in none of them counts as unknown."""
+
+
+def longest_first(jobs: Sequence[SuiteJob], *, seconds: Mapping[str, float]) -> list[SuiteJob]:
+    """Return jobs by falling duration, so that none of the long ones is left for the end.
+
+    Those that are equally long, or all unknown, stay as they were. What was never seen to end comes first: it may be
+    the longest.
+    """
+    return sorted(jobs, key=lambda job: -seconds.get(job.id, float("inf")))
+
+
+def known_seconds(summaries: Path) -> dict[str, float]:
+    """Return how long each job took when it last succeeded, by id, as the summaries in a folder say."""
+    found: dict[str, float] = {}
+    # Their names begin with the time, so they sort by it.
+    for path in sorted(summaries.glob(_SUMMARIES), reverse=True)[:_NEWEST]:
+        for job in _jobs(path):
+            if job.get("status") == Status.SUCCESS and isinstance(job.get("duration_sec"), int | float):
+                found.setdefault(str(job.get("id")), float(job["duration_sec"]))
+    return found
+
+
+def _jobs(path: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        # Not ours, or somebody's edit: an order is no reason to fail.
+        return []
+    jobs = content.get("jobs") if isinstance(content, dict) else None
+    return [job for job in jobs if isinstance(job, dict)] if isinstance(jobs, list) else []
+
+
+PER_SCRIPT = 12
+"""Three pipes, the log, and what it takes to start a process."""
+BESIDE = 32
+"""For summaries, the board, and what is looked at on the way."""
+
+
+@contextmanager
+def room_for(scripts: int) -> Iterator[int | None]:
+    """Allow this process as many open files as so many scripts at once need, until the block ends.
+
+    What a shell allows (often 1024, sometimes 64) is for a program to raise as far as its hard limit goes. Scripts get
+    what the shell allowed, as programs exist that look at every number below the limit.
+
+    Yields how many a script may have, None where nothing had to be raised.
+
+    Raises:
+        InvalidSuite: see `require_room`.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = require_room(scripts)
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        yield None
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    try:
+        yield soft
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def require_room(scripts: int) -> int:
+    """Return how many files this process has open when it runs so many scripts at once.
+
+    Raises:
+        InvalidSuite: it may not have as many.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    base = len([*Path("/proc/self/fd").iterdir()]) + BESIDE
+    needed = base + scripts * PER_SCRIPT
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        fit = max(0, hard - base) // PER_SCRIPT
+        way_out = f"ask for {fit}, or raise it" if fit else "raise it"
+        raise InvalidSuite(
+            f"max_workers: {scripts} scripts at once need up to {needed} open files, and the hard limit is {hard} "
+            f"(ulimit -Hn): {way_out}"
+        )
+    return needed

@@ -22,21 +22,19 @@ from shardwise_api.console import SafeConsole
 from shardwise_api.safe_streams import after_showing, messages, results, settle, tell
 from shardwise_api.scripts import KILL_SECONDS
 
-from ..discovery.canonical import canonical_jobs
 from ..discovery.checks import require_interpreter, require_tree, require_writable
+from ..discovery.config import canonical_jobs
 from ..discovery.selection import Selection, select
 from ..model.job import SuiteJob
 from ..model.options import SuiteOptions
 from ..model.records import JobRecord, SuiteExit, exit_status_of
 from ..model.summary import summary_of, write_summary
 from ..model.validation_errors import InvalidSuite
-from ..running.git import commit_of
-from ..running.gpu import gpu_info
 from ..running.interrupt import Interrupt
 from ..running.logs import log, orchestrator_log
+from ..running.provenance import commit_of, gpu_info
 from ..running.runner import Runner, Suite
-from .board import Board, Plain
-from .tables import print_list, print_records, wide_console
+from .board import Board, Plain, print_list, print_records, wide_console
 from .worker_advice import advise_here
 
 

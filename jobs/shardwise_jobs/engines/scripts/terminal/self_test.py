@@ -31,7 +31,7 @@ from ..model.summary import summary_of, write_summary
 from ..running.interrupt import Interrupt
 from ..running.logs import log
 from ..running.runner import Runner, Suite
-from .tables import wide_console
+from .board import wide_console
 
 _WORKERS = 3
 _LIMIT_SECONDS = 60.0

@@ -1,5 +1,0 @@
-"""`python -m shardwise_jobs.engines.kato.server`: `shardwise kato serve` where the client isn't installed."""
-
-from ..cli import serve
-
-serve(prog_name="shardwise kato serve")
