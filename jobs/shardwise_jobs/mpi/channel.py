@@ -32,7 +32,7 @@ Message = dict[str, Any]
 BEAT: Message = {"kind": "beat"}
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The peer is gone, or silent."""
 
 
@@ -67,7 +67,7 @@ class Channel:
         """Send a message.
 
         Raises:
-            Lost: it can't be sent.
+            ConnectionLost: it can't be sent.
         """
         text = json.dumps(message)
         with self._sending:
@@ -79,7 +79,7 @@ class Channel:
         """Return the next message.
 
         Raises:
-            Lost: none came for `SILENCE_SECONDS`, or the connection is closed.
+            ConnectionLost: none came for `SILENCE_SECONDS`, or the connection is closed.
             AuthenticationError: somebody else writes into this connection.
         """
         mark, _, text = self._lines.receive(end=time.monotonic() + SILENCE_SECONDS).partition(" ")
@@ -107,7 +107,7 @@ class Lines:
         try:
             self.socket.sendall(text.encode("ascii") + b"\n")
         except OSError as error:
-            raise Lost(str(error)) from error
+            raise ConnectionLost(str(error)) from error
 
     def receive(self, *, end: float) -> str:
         """Return the next line, which must be whole at that time (monotonic)."""
@@ -118,13 +118,13 @@ class Lines:
                 waiting = select.poll()
                 waiting.register(self.socket, select.POLLIN)
                 if not waiting.poll(max(0.0, end - time.monotonic()) * 1000):
-                    raise Lost("silence")
+                    raise ConnectionLost("silence")
                 data = self.socket.recv(MAX_BYTES)
             except (OSError, ValueError) as error:
                 # ValueError: closed by another thread.
-                raise Lost(str(error)) from error
+                raise ConnectionLost(str(error)) from error
             if not data:
-                raise Lost("the connection was closed")
+                raise ConnectionLost("the connection was closed")
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         if len(line) > MAX_BYTES or not line.isascii():
@@ -143,7 +143,7 @@ def answer(connection: socket.socket, *, token: str) -> tuple[Caller, Channel]:
     """Find out who calls, as the leader.
 
     Raises:
-        Lost: the caller went away or was too slow.
+        ConnectionLost: the caller went away or was too slow.
         AuthenticationError: it did not prove that it is a worker of this run.
     """
     lines = Lines(connection)
@@ -166,7 +166,7 @@ def call(connection: socket.socket, *, token: str, caller: Caller) -> Channel:
     """Say who calls, as any other rank, and find out whether it is the leader that answers.
 
     Raises:
-        Lost: it went away or was too slow, as it does when it does not know the caller.
+        ConnectionLost: it went away or was too slow, as it does when it does not know the caller.
         AuthenticationError: it did not prove that it is a worker of this run.
     """
     lines = Lines(connection)

@@ -17,7 +17,7 @@ import tenacity
 from shardwise.engine.errors import WorkError
 
 from . import rendezvous as place
-from .channel import BEAT, BEAT_SECONDS, AuthenticationError, Caller, Channel, Lost, Message, answer, call
+from .channel import BEAT, BEAT_SECONDS, AuthenticationError, Caller, Channel, ConnectionLost, Message, answer, call
 
 log = logging.getLogger(__name__)
 _LONGEST_WAIT_SECONDS = 4.0
@@ -43,7 +43,7 @@ class MessageReceived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gone:
+class Disconnected:
     """A worker is lost, or its connection was closed."""
 
     channel: Channel
@@ -64,7 +64,7 @@ class Broken:
     error: WorkError
 
 
-Event = Joined | MessageReceived | Gone | Launch | Broken
+Event = Joined | MessageReceived | Disconnected | Launch | Broken
 Events = queue.SimpleQueue[Event]
 
 
@@ -81,7 +81,7 @@ class _Heartbeats:
             for channel in tuple(self._channels):
                 try:
                     channel.send(BEAT)
-                except Lost:
+                except ConnectionLost:
                     # Whoever listens to it finds out.
                     self._channels.discard(channel)
 
@@ -94,7 +94,7 @@ class _Heartbeats:
                 message = channel.receive()
                 if message != BEAT:
                     events.put(MessageReceived(channel=channel, message=message))
-        except (Lost, AuthenticationError) as error:
+        except (ConnectionLost, AuthenticationError) as error:
             return str(error)
         finally:
             self._channels.discard(channel)
@@ -139,12 +139,12 @@ class Listener:
                 caller, channel = answer(connection, token=self._token)
             finally:
                 self._unknown.release()
-        except (Lost, AuthenticationError) as error:
+        except (ConnectionLost, AuthenticationError) as error:
             log.warning("dropped a caller from %s: %s", address, error)
             connection.close()
             return
         why = self._heartbeats.listen(channel, caller, self._events)
-        self._events.put(Gone(channel=channel, why=why))
+        self._events.put(Disconnected(channel=channel, why=why))
 
     def close(self) -> None:
         """Leave the place, and everybody who came to it."""
@@ -174,7 +174,7 @@ class Dialer:
 
     def _call(self) -> None:
         again = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((OSError, Lost, AuthenticationError)),
+            retry=tenacity.retry_if_exception_type((OSError, ConnectionLost, AuthenticationError)),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT_SECONDS),
             sleep=self._pause,
             before_sleep=self._tell,
@@ -187,7 +187,7 @@ class Dialer:
                 return
             if channel is not None:
                 why = self._heartbeats.listen(channel, self._caller, self._events)
-                self._events.put(Gone(channel=channel, why=why))
+                self._events.put(Disconnected(channel=channel, why=why))
 
     def _try(self) -> Channel | None:
         if self._over.is_set():

@@ -31,7 +31,7 @@ class Ended:
 
     code: int | None
     """Exit code, or the negative number of a signal; None when it was taken down together with Hydra's proxy."""
-    told: RankOutcome | None
+    outcome: RankOutcome | None
 
 
 class RankProcess:
@@ -40,7 +40,7 @@ class RankProcess:
     def __init__(
         self, *, command: Sequence[str], launcher: Sequence[str] | None, environment: Mapping[str, str]
     ) -> None:
-        self._told = os.memfd_create("told")
+        self._outcome = os.memfd_create("outcome")
         self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
         self._alive, alive = os.pipe()
@@ -54,7 +54,7 @@ class RankProcess:
             folder=str(Path.cwd()),
             control=theirs.fileno(),
             alive=alive,
-            told=self._told,
+            outcome=self._outcome,
             log=os.dup(output),
         )
         try:
@@ -62,8 +62,8 @@ class RankProcess:
                 wrap(RELAY if launcher is None else launcher),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                env={**os.environ, **environment, LAUNCH_SPEC: spec.text(), RESULT: str(self._told)},
-                pass_fds=(spec.control, spec.alive, spec.told, spec.log),
+                env={**os.environ, **environment, LAUNCH_SPEC: spec.text(), RESULT: str(self._outcome)},
+                pass_fds=(spec.control, spec.alive, spec.outcome, spec.log),
             )
         finally:
             theirs.close()
@@ -71,9 +71,9 @@ class RankProcess:
             os.close(spec.log)
 
     @property
-    def told(self) -> RankOutcome | None:
+    def outcome(self) -> RankOutcome | None:
         """What it has left so far."""
-        return read_outcome(self._told)
+        return read_outcome(self._outcome)
 
     @property
     def asked(self) -> bool:
@@ -101,7 +101,7 @@ class RankProcess:
         except OSError as error:
             log.info("no word from the rank process: %s", error)
         code = int(self._heard) if self._heard.endswith(b"\n") else None
-        return Ended(code=code, told=self.told)
+        return Ended(code=code, outcome=self.outcome)
 
     def clear(self) -> None:
         """Kill what is left of it, and return when all of it is gone; may be called again when it was interrupted."""
@@ -120,4 +120,4 @@ class RankProcess:
             log.warning("the rank process was killed and is still there after %s s", CLEAR_SECONDS)
         self._cleared = True
         os.close(self._alive)
-        os.close(self._told)
+        os.close(self._outcome)

@@ -36,7 +36,7 @@ class LaunchSpec:
     """A socket to the worker."""
     alive: int
     """A pipe that nothing is written to: its other end is closed once this process and its rank process are gone."""
-    told: int
+    outcome: int
     """What the rank process tells goes there; it knows by another variable."""
     log: int
     """Where the rank process's output goes; Hydra would bring it to rank 0."""
@@ -64,7 +64,7 @@ def main() -> int:
         cwd=spec.folder,
         env={**os.environ, PROXY: str(os.getppid())},
         # MPI talks to its starter by an open file.
-        pass_fds=[spec.alive, spec.told, *([int(os.environ["PMI_FD"])] if "PMI_FD" in os.environ else [])],
+        pass_fds=[spec.alive, spec.outcome, *([int(os.environ["PMI_FD"])] if "PMI_FD" in os.environ else [])],
         preexec_fn=lambda: die_with(relay),
     )
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())

@@ -16,8 +16,8 @@ from shardwise.engine.errors import BadConfiguration, Interrupted, Temporary, Un
 from shardwise.engine.stop import StopFlag
 from shardwise_api.wire import ExitCode
 
-from .channel import Caller, Channel, Lost, Message
-from .handshake import Broken, Dialer, Event, Events, Gone, Joined, Launch, Listener, MessageReceived
+from .channel import Caller, Channel, ConnectionLost, Message
+from .handshake import Broken, Dialer, Disconnected, Event, Events, Joined, Launch, Listener, MessageReceived
 from .hydra import Mpiexec, check_line
 from .rank_process import Ended, RankProcess
 from .settings import mpi_environment
@@ -31,7 +31,7 @@ _END_SECONDS = 7.0
 _AFTER_LOSS_SECONDS = 2.0
 """For a rank process to say how it ended, when a peer is lost: it may just have come to its end."""
 _FAILED_SECONDS = 20.0
-"""For a rank process that has told of a failure to end, which it does together with the others."""
+"""For a rank process that has reported a failure to end, which it does together with the others."""
 _LAST_SECONDS = 1.5
 """For a rank process after this worker's own time for its block is over."""
 
@@ -54,7 +54,7 @@ def run_in_gang(
     Raises:
         Temporary: a peer is lost or left, or the ranks must meet anew, for one more came or their number changes.
         Interrupted: `stop` was set; the rank processes have ended at a step that they agreed upon, or were killed.
-        WorkError: what this rank process told of its end, with its reason and exit code; or it died.
+        WorkError: what this rank process reported at its end, with its reason and exit code; or it died.
         BadConfiguration: no such rank or rendezvous, or Hydra is missing.
     """
     if not 0 <= rank < size:
@@ -75,7 +75,7 @@ def run_in_gang(
         try:
             gang.clear()
         except Interrupted:
-            # The clock of a worker that was told to stop; there is little left to do.
+            # The clock of a worker that was asked to stop; there is little left to do.
             gang.clear()
 
 
@@ -170,24 +170,24 @@ class _Supervisor:
             if self.stop.is_set:
                 self.process.terminate()
                 self._within(_END_SECONDS)
-            told = self.process.told
-            if not told_failure and told is not None and told.failure is not None:
+            outcome = self.process.outcome
+            if not told_failure and outcome is not None and outcome.failure is not None:
                 told_failure = True
                 self._within(_FAILED_SECONDS)
             if self.end is not None and time.monotonic() > self.end:
-                return Ended(code=None, told=told)
+                return Ended(code=None, outcome=outcome)
 
     def _verdict(self, ended: Ended) -> str:
-        told, code = ended.told, ended.code
-        if told is not None and told.result is not None:
-            return told.result
+        outcome, code = ended.outcome, ended.code
+        if outcome is not None and outcome.result is not None:
+            return outcome.result
         if self.stop.is_set:
-            raise Interrupted("stopped at a step that the ranks agreed upon" if told else "stopped")
-        if told is not None and told.failure is not None:
-            if told.code in (ExitCode.TEMPORARY, ExitCode.TERMINATED):
-                raise Temporary(self.lost or told.failure.message)
-            failed = WorkError(told.failure.message)
-            failed.reason, failed.exit_code = told.failure.reason, told.code
+            raise Interrupted("stopped at a step that the ranks agreed upon" if outcome else "stopped")
+        if outcome is not None and outcome.failure is not None:
+            if outcome.code in (ExitCode.TEMPORARY, ExitCode.TERMINATED):
+                raise Temporary(self.lost or outcome.failure.message)
+            failed = WorkError(outcome.failure.message)
+            failed.reason, failed.exit_code = outcome.failure.reason, outcome.code
             raise failed
         assert self.process is not None
         if code == -signal.SIGTERM and self.process.asked:
@@ -239,7 +239,7 @@ class _Leader(_Supervisor):
             event = self.next()
             if isinstance(event, Joined):
                 self._let_in(event)
-            elif isinstance(event, Gone):
+            elif isinstance(event, Disconnected):
                 self._members = {rank: channel for rank, channel in self._members.items() if channel != event.channel}
         self._on_waiting(frozenset())
         if self.size == 1:
@@ -295,11 +295,11 @@ class _Leader(_Supervisor):
             for channel in self._members.values():
                 _say(channel, {"kind": "regroup", "why": why})
             self.regroup(why)
-        elif isinstance(event, Gone | MessageReceived):
+        elif isinstance(event, Disconnected | MessageReceived):
             rank = next((rank for rank, channel in self._members.items() if channel == event.channel), None)
             if rank is None or rank in self._done:
                 return
-            if isinstance(event, Gone):
+            if isinstance(event, Disconnected):
                 self.peer_lost(f"rank {rank} is lost: {event.why}")
             elif event.message.get("kind") == "end":
                 self._done.add(rank)
@@ -366,7 +366,7 @@ class _Follower(_Supervisor):
         if isinstance(event, Joined):
             # Another rank 0 by now; this worker has its rank process to end first.
             event.channel.close()
-        elif isinstance(event, Gone):
+        elif isinstance(event, Disconnected):
             if event.channel == self._leader and not self._leader_ended:
                 self.peer_lost(f"rank 0 is lost: {event.why}")
         elif isinstance(event, MessageReceived) and event.channel == self._leader:
@@ -405,6 +405,6 @@ def _end(error: Exception | None) -> Message:
 def _say(channel: Channel, message: Message) -> None:
     try:
         channel.send(message)
-    except Lost as error:
+    except ConnectionLost as error:
         # Whoever listens to it will say so.
         log.debug("not said: %s", error)

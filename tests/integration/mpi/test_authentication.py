@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from shardwise_jobs.mpi.channel import HANDSHAKE_SECONDS, MAX_BYTES, Caller, Channel, Lost, call
+from shardwise_jobs.mpi.channel import HANDSHAKE_SECONDS, MAX_BYTES, Caller, Channel, ConnectionLost, call
 from tests.support.gangs import TOKEN, Gang, Worker, until
 
 
@@ -85,7 +85,7 @@ def test_more_silent_callers_than_are_let_in_leave_room_again(gang: Gang, leader
 def test_a_rank_that_is_not_awaited_is_dropped(gang: Gang, leader: Worker, rank: int) -> None:
     with _connected(gang) as connection:
         channel = call(connection, token=TOKEN, caller=Caller(rank=rank, size=2))
-        with pytest.raises(Lost):
+        with pytest.raises(ConnectionLost):
             _listen(channel)
     _completes(gang, leader)
 
@@ -94,7 +94,7 @@ def test_a_second_worker_of_a_rank_does_not_push_out_one_that_lives(gang: Gang) 
     leader = gang.start(0, size=3)
     first = gang.start(1, size=3)
     until(lambda: bool(gang.waited(leader)) and gang.waited(leader)[-1] == "2")
-    with _connected(gang) as connection, pytest.raises(Lost):
+    with _connected(gang) as connection, pytest.raises(ConnectionLost):
         _listen(call(connection, token=TOKEN, caller=Caller(rank=1, size=3)))
     for worker in (gang.start(2, size=3), first, leader):
         assert worker.result().size == 3

@@ -28,7 +28,7 @@ from shardwise_api.wire import (
 )
 from shardwise_jobs.engines.difflogic.engine import DifflogicEngine
 from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, digest_of
-from shardwise_jobs.engines.difflogic.training.runs import parts_of
+from shardwise_jobs.engines.difflogic.training.runs import trainings_of
 from tests.support.manifests import as_yaml
 from tests.support.small_trainings import CROSS, LIFE
 from tests.support.trainings import manifest
@@ -123,7 +123,7 @@ class TestOneTraining:
         run.prepare()
         assert run.work().items.done == 12
         result = run.finalize()
-        last = parts_of(run.engine()._difflogic, output=run.output)[0].read()
+        last = trainings_of(run.engine()._difflogic, output=run.output)[0].read()
         assert last is not None
         assert result.digest == f"sha256:{digest_of(logits=last.state.logits, step=12)}"
         assert result.uri == run.output.uri_of("summary.json")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from shardwise_jobs.mpi.channel import MAX_BYTES, AuthenticationError, Caller, Channel, Lost, answer, call
+from shardwise_jobs.mpi.channel import MAX_BYTES, AuthenticationError, Caller, Channel, ConnectionLost, answer, call
 
 TOKEN = "the run's token"
 CALLER = Caller(rank=1, size=3)
@@ -94,9 +94,9 @@ def test_a_message_has_a_bound(met: _Met) -> None:
 
 def test_a_closed_connection_is_a_lost_peer(met: _Met) -> None:
     met.member.close()
-    with pytest.raises(Lost):
+    with pytest.raises(ConnectionLost):
         met.leader.receive()
-    with pytest.raises(Lost):
+    with pytest.raises(ConnectionLost):
         met.member.send({"kind": "one"})
 
 
@@ -113,7 +113,7 @@ def test_another_token_opens_nothing_on_either_side(ends: tuple[socket.socket, s
 
     thread = threading.Thread(target=be_the_leader)
     thread.start()
-    with pytest.raises(Lost):
+    with pytest.raises(ConnectionLost):
         call(calling, token="another", caller=CALLER)
     thread.join()
     assert [str(error) for error in caught] == ["it does not know this run's token"]

@@ -25,7 +25,7 @@ from .training import capacity
 from .training.checkpoint import Checkpoint
 from .training.loop import train
 from .training.reporting import Reporter
-from .training.runs import Part, parts_of
+from .training.runs import RunTraining, trainings_of
 
 RANK = (sys.executable, "-P", "-m", "shardwise_jobs.engines.difflogic.rank")
 """What becomes an MPI rank."""
@@ -49,7 +49,7 @@ class DifflogicEngine:
             raise BadConfiguration(f"run document: {error}") from error
         assert self._spec.engine.difflogic is not None
         self._difflogic = self._spec.engine.difflogic
-        self._parts = parts_of(self._difflogic, output=context.output)
+        self._parts = trainings_of(self._difflogic, output=context.output)
 
     # -- prepare
 
@@ -150,7 +150,7 @@ class DifflogicEngine:
             raise NotConverged(f"seed {part.training.experiment.seed}: {last.state.step} steps{told}")
         return self._told(last, rank=0, seconds=time.monotonic() - started).model_copy(update={"shard": shard})
 
-    def _trained(self, part: Part, *, world: Communicator) -> Checkpoint:
+    def _trained(self, part: RunTraining, *, world: Communicator) -> Checkpoint:
         steps, stop = self._difflogic.steps, self._context.stop
         if world.rank:
             return train(part.training, world=world, output=part.output, stop=lambda: stop.is_set)

@@ -15,7 +15,7 @@ from .artifacts.publish import publish
 from .experiments.evaluate import evaluate
 from .model.gates import hardest
 from .training.checkpoint import Checkpoint, Verdict, digest_of
-from .training.runs import Part
+from .training.runs import RunTraining
 
 SUMMARY_FILE = "summary.json"
 SUMMARY_BYTES = 2000
@@ -33,7 +33,7 @@ class NoSeedConverged(BadConfiguration):
 class Trained:
     """A part and what it came to."""
 
-    part: Part
+    part: RunTraining
     last: Checkpoint
     verdict: Verdict
 
@@ -43,7 +43,7 @@ class Trained:
         return (not self.verdict.solved, self.verdict.wrong / max(1, self.verdict.total), self.last.state.step)
 
 
-def finalize(*, context: Context, difflogic: DifflogicEngine, parts: list[Part]) -> RunResult:
+def finalize(*, context: Context, difflogic: DifflogicEngine, parts: list[RunTraining]) -> RunResult:
     """Publish the run's circuit, of a sweep the best one, and return its result. Safe to repeat.
 
     Raises:
@@ -77,7 +77,7 @@ def finalize(*, context: Context, difflogic: DifflogicEngine, parts: list[Part])
     return result
 
 
-def _trained(part: Part) -> Trained | None:
+def _trained(part: RunTraining) -> Trained | None:
     last = part.read()
     if last is None:
         return None

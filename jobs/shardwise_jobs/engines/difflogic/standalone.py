@@ -28,7 +28,7 @@ from shardwise_jobs.mpi.communicator import Communicator, open_communicator
 
 from . import finalize
 from .training.loop import StepMetrics, train
-from .training.runs import Part, parts_of
+from .training.runs import RunTraining, trainings_of
 
 EXIT_INTERRUPTED = 130
 """As `shardwise run`."""
@@ -59,7 +59,7 @@ class TrainingRequest:
     """What a manifest asks for."""
 
     run: TrainingRun
-    part: Part
+    part: RunTraining
 
     @property
     def spec(self) -> TrainingRunSpec:
@@ -88,7 +88,7 @@ def training_request(manifest: Path, *, overrides: Sequence[str], output: str | 
     uri = output or (run.spec.output.uri if run.spec.output else None)
     if uri is None:
         raise BadConfiguration("--output: required, for the manifest names no spec.output")
-    return TrainingRequest(run=run, part=parts_of(difflogic, output=OutputFolder(uri))[0])
+    return TrainingRequest(run=run, part=trainings_of(difflogic, output=OutputFolder(uri))[0])
 
 
 def train_standalone(manifest: Path, *, overrides: Sequence[str], output: str | None) -> int:

@@ -17,7 +17,7 @@ HUB_FIELD = f"{_FIELD}.hub"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class KnownDataset:
     """A dataset that goes by a short key."""
 
     path: str
@@ -26,15 +26,15 @@ class Known:
 
 
 KNOWN = {
-    "c4": Known(path="allenai/c4", name="en"),
-    "redpajama_sample": Known(path="togethercomputer/RedPajama-Data-1T-Sample"),
-    "pile": Known(path="monology/pile-uncopyrighted"),
-    "refinedweb": Known(path="tiiuae/falcon-refinedweb", column="content"),
-    "dolma": Known(path="allenai/dolma"),
-    "wikitext": Known(path="Salesforce/wikitext", name="wikitext-103-raw-v1"),
-    "openwebtext": Known(path="Skylion007/openwebtext"),
-    "bookcorpus": Known(path="bookcorpusopen"),
-    "simple_wiki": Known(path="legacy-datasets/wikipedia", name="20220301.simple"),
+    "c4": KnownDataset(path="allenai/c4", name="en"),
+    "redpajama_sample": KnownDataset(path="togethercomputer/RedPajama-Data-1T-Sample"),
+    "pile": KnownDataset(path="monology/pile-uncopyrighted"),
+    "refinedweb": KnownDataset(path="tiiuae/falcon-refinedweb", column="content"),
+    "dolma": KnownDataset(path="allenai/dolma"),
+    "wikitext": KnownDataset(path="Salesforce/wikitext", name="wikitext-103-raw-v1"),
+    "openwebtext": KnownDataset(path="Skylion007/openwebtext"),
+    "bookcorpus": KnownDataset(path="bookcorpusopen"),
+    "simple_wiki": KnownDataset(path="legacy-datasets/wikipedia", name="20220301.simple"),
 }
 """Keys of the original learner's loader."""
 
@@ -99,7 +99,7 @@ def open_samples(dataset: DatasetSpec) -> Samples:
 
 def open_hub(*, path: str, name: str | None, split: str, column: str | None, revision: str | None) -> HubSource:
     """Open a hub dataset, or a folder that holds one; a known key stands for its path, name and column."""
-    known = KNOWN.get(path, Known(path=path))
+    known = KNOWN.get(path, KnownDataset(path=path))
     return HubSource(
         known.path,
         name=name or known.name,

@@ -16,7 +16,7 @@ from .loop import Training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class RunTraining:
     """One training of a run."""
 
     training: Training
@@ -36,7 +36,7 @@ class Part:
         """Say whether nothing is left to train after a checkpoint."""
         return checkpoint is not None and self.training.complete(step=checkpoint.state.step, verdict=checkpoint.verdict)
 
-    def within_capacity(self, spec: TrainingRunSpec, *, ranks: int, environment: Mapping[str, str]) -> Part:
+    def within_capacity(self, spec: TrainingRunSpec, *, ranks: int, environment: Mapping[str, str]) -> RunTraining:
         """Return this part with as many samples in flight as one of `ranks` workers has room for."""
         training = self.training
         asked = spec.engine.difflogic.max_samples_in_flight if spec.engine.difflogic else None
@@ -51,11 +51,11 @@ class Part:
         return dataclasses.replace(self, training=dataclasses.replace(training, in_flight=in_flight))
 
 
-def parts_of(difflogic: DifflogicEngine, *, output: OutputFolder) -> list[Part]:
+def trainings_of(difflogic: DifflogicEngine, *, output: OutputFolder) -> list[RunTraining]:
     """Return a run's trainings; a sweep's in the order of its seeds. Raises BadConfiguration as `experiment_of`."""
     if difflogic.sweep is None:
-        return [Part(training=Training.of(difflogic), output=output)]
+        return [RunTraining(training=Training.of(difflogic), output=output)]
     return [
-        Part(training=Training.of(difflogic, seed=seed), output=output.child(f"seed-{seed}"))
+        RunTraining(training=Training.of(difflogic, seed=seed), output=output.child(f"seed-{seed}"))
         for seed in difflogic.sweep.seeds
     ]

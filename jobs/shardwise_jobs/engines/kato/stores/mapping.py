@@ -126,7 +126,7 @@ class BatchRows:
     """Patterns that came with emotives or metadata."""
 
 
-def rows_of(batch: Sequence[PatternCount]) -> BatchRows:
+def batch_rows(batch: Sequence[PatternCount]) -> BatchRows:
     """Return the rows that a batch adds to its node."""
     counts = symbol_counts(batch)
     totals = totals_of(batch=batch, symbols=counts)

@@ -31,13 +31,13 @@ from .base import (
 )
 from .mapping import (
     BatchRows,
+    batch_rows,
     check_same_config,
     config_from_json,
     config_to_json,
     dump,
     record_from_row,
     record_to_row,
-    rows_of,
 )
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class SqliteStore:
         self, *, node_id: str, batch: Sequence[PatternCount], guard: Guard | None = None, persistence: int = 5
     ) -> bool:
         """See `PatternStore.learn`."""
-        rows = rows_of(batch)
+        rows = batch_rows(batch)
         with self._transaction() as db:
             node = self._create_node(node_id)
             if guard is not None:
@@ -196,7 +196,7 @@ class SqliteStore:
 
     def commit_block(self, *, batches: Mapping[str, Sequence[PatternCount]], record: BlockRecord) -> bool:
         """See `PatternStore.commit_block`; the block and its row are one transaction."""
-        prepared = {node_id: rows_of(batch) for node_id, batch in batches.items()}
+        prepared = {node_id: batch_rows(batch) for node_id, batch in batches.items()}
         with self._transaction() as db:
             row = db.execute(
                 "INSERT OR IGNORE INTO ledger VALUES(?,?,?,?,?,?,?,?,?) RETURNING 1", record_to_row(record)
