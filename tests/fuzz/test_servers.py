@@ -25,8 +25,7 @@ from shardwise_jobs.engines.kato.server.gateway import StoreGateway
 from shardwise_jobs.engines.kato.server.service import SessionService
 from shardwise_jobs.engines.kato.server.settings import Settings
 from tests.support import tiny_model
-
-from .examples import examples
+from tests.support.examples import examples
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.sampled_from([2**31, 2**63, -(2**63), 10**30]), st.floats(),
