@@ -14,7 +14,7 @@ INSTALL = $(BIN)/uv pip install -q --constraints $(LOCK) --build-constraints $(L
 unexport PYTHONDONTWRITEBYTECODE
 export SHARDWISE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test test-unit test-e2e fuzz test-sentence-transformers verify format generate lock bench-kato bench-operator bench-difflogic bench-ingest bench-scripts images images-load clean
+.PHONY: help setup demo test test-unit test-histories test-e2e fuzz test-sentence-transformers verify format generate lock bench-kato bench-operator bench-difflogic bench-ingest bench-scripts images images-load clean
 .PHONY: cluster-up cluster-down cluster-status cluster-kubeconfig kind-up kind-down
 
 help: ## Show this list
@@ -30,6 +30,9 @@ test: $(VENV)/.dev ## Run all tests: an hour, as root on Debian; brings up a clu
 test-unit: $(VENV)/.dev ## Run the tests that need no server and no root: minutes
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
+test-histories: $(VENV)/.dev ## Run the randomized tests with all their examples (other tests try a fifth)
+	SHARDWISE_EXAMPLES=full $(BIN)/python -m pytest -m hypothesis tests/unit tests/integration --timeout=0 $(PYTEST_ARGS)
+
 test-e2e: $(VENV)/.dev ## Run the tests that need a cluster: KUBECONFIG's, or our own as root
 	$(BIN)/python -m pytest -m e2e $(PYTEST_ARGS)
 
@@ -39,7 +42,7 @@ test-sentence-transformers: $(BIN)/uv ## Run the tests of other embedding models
 	REQUIRE_E2E=1 $(VENV)-torch/bin/python -m pytest tests/integration/ingest/test_sentence_transformers.py $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.dev ## Run the fuzz tests for long: FUZZ_EXAMPLES of each (they are few in the other tests)
-	SHARDWISE_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz --timeout=0 $(PYTEST_ARGS)
+	SHARDWISE_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz --timeout=0 $(PYTEST_ARGS)
 
 verify: $(VENV)/.dev ## Check format, lint, types, import arrows, generated CRDs and reference, and the chart
 	$(BIN)/ruff format --check .

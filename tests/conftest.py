@@ -1,18 +1,18 @@
-"""Real servers that tests share, one of each per test run; and no generated example is judged by its time."""
+"""Real servers that tests share, one of each per test run; and how many examples randomized tests try."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from tests.support import mongo_server
+from tests.support.examples import OF_HYPOTHESIS, examples
 from tests.support.require import missing
 
-# A busy machine is no finding.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+settings.register_profile("shardwise", examples(OF_HYPOTHESIS))
+settings.load_profile("shardwise")
 
 
 @pytest.fixture(scope="session")

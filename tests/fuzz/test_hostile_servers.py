@@ -25,8 +25,7 @@ from shardwise_jobs.engines.ingest.tmd.ollama_wire import OllamaWire
 from shardwise_jobs.engines.ingest.tmd.parser import UnusableAnswer
 from shardwise_jobs.engines.kato.http import HttpClient
 from shardwise_jobs.http_answers import Body, UnusableBody, lines_of
-
-from .examples import examples
+from tests.support.examples import examples
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 Answer = Callable[[socket.socket], None]

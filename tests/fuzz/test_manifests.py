@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from shardwise_api import yaml_reader
 from shardwise_api.manifest import InvalidManifest, parse_manifest
 from tests.support import manifests
-
-from .examples import examples
+from tests.support.examples import examples
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),

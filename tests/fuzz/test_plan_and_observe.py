@@ -23,8 +23,7 @@ from shardwise_operator.observe.snapshots import job_snapshot, pod_snapshot
 from shardwise_operator.shell.cache import Cache
 from tests.support import manifests
 from tests.support.bodies import job, over, pod, running, text
-
-from .examples import examples
+from tests.support.examples import examples
 
 Body = dict[str, Any]
 SETTINGS = ChildSettings(worker_image="registry.example/worker:1")

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_api.bounds import MAX_COUNT
+from tests.support.examples import examples
 from tests.unit.test_progress_server import Place, report
 
-from .examples import examples
 from .test_servers import JSON, changed, dumped, places
 
 WELL: dict[str, Any] = report(

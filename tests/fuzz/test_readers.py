@@ -31,10 +31,9 @@ from shardwise_jobs.engines.ingest.source import ChunkFiles
 from shardwise_jobs.engines.kato.tokenization import open_tokenizer
 from shardwise_jobs.engines.scripts.discovery.config import read_config
 from tests.support import tiny_model
+from tests.support.examples import examples
 from tests.support.rows import MODEL, rows, stored
 from tests.unit.difflogic.test_netlist import HALF_ADDER
-
-from .examples import examples
 
 LINE = b'{"text": "long enough to learn from it", "source_document": "d"}\n'
 

@@ -24,8 +24,7 @@ from shardwise_jobs.services.kato.app import create_app
 from shardwise_jobs.services.kato.service import SessionService, open_gateway
 from shardwise_jobs.services.kato.settings import Settings
 from tests.support import tiny_model
-
-from .examples import examples
+from tests.support.examples import examples
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.sampled_from([2**31, 2**63, -(2**63), 10**30]), st.floats(),

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_operator.shell.api import Api, ApiError
 from shardwise_operator.shell.lease import LEASE_DURATION, RENEW_DEADLINE, RENEW_EVERY, Identity, Leadership
+from tests.support.examples import examples
 from tests.support.virtual_time import in_virtual_time
 
 Body = dict[str, Any]
@@ -254,14 +255,14 @@ class TestSafety:
         loss=st.floats(0, 0.6),
         restless=st.booleans(),
     )
-    @settings(max_examples=60)
+    @examples(60)
     def test_two_never_lead_and_one_does_once_the_trouble_is_over(
         self, seed: int, rates: list[float], slowness: float, loss: float, restless: bool
     ) -> None:
         in_virtual_time(_trouble(random.Random(seed), rates, slowness=slowness, loss=loss, restless=restless))
 
     @given(phase=st.floats(0, RENEW_EVERY), cut=st.floats(0, RENEW_EVERY), back=st.floats(0, 1.1))
-    @settings(max_examples=150)
+    @examples(150)
     def test_the_slowest_clock_stops_before_the_fastest_begins(self, phase: float, cut: float, back: float) -> None:
         """The leader hears late of its last renewal, and nothing any more; the other saw it at once."""
 

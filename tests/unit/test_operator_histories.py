@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from hypothesis import Phase as Doing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_api import indexes
@@ -23,6 +23,7 @@ from shardwise_operator.core.plan import plan
 from shardwise_operator.observe.run import observe
 from shardwise_operator.observe.snapshots import JobSnapshot, PodSnapshot, job_snapshot
 from tests.support.bodies import run_owner
+from tests.support.examples import examples
 from tests.support.fake_api import RUN_KINDS
 from tests.support.plans import T0, new_run
 from tests.support.troubled_world import TroubledWorld, nothing_unexpected
@@ -173,7 +174,7 @@ class History(TroubledWorld):
 
 
 # A history is not made shorter than it was found: that takes minutes, and the seed tells it all.
-@settings(max_examples=25, phases=[Doing.explicit, Doing.generate])
+@examples(25, phases=[Doing.explicit, Doing.generate])
 @given(
     scenario=st.builds(
         Scenario,

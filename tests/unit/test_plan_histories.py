@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_api import indexes
@@ -18,6 +18,7 @@ from shardwise_api.wire import ItemCounts, PrepareResult, ProgressReport, RunRes
 from shardwise_operator.core.actions import Action, DeleteRun, EnsureJob, StopJob, SuspendJob
 from shardwise_operator.core.observed import FAILED_INDEXES, JobState, JobView, Observed
 from shardwise_operator.core.plan import plan
+from tests.support.examples import examples
 from tests.support.plans import T0, new_run
 
 NEVER_RETRIED = -1
@@ -260,7 +261,7 @@ SCENARIOS = st.builds(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(scenario=SCENARIOS, seed=st.integers(0, 2**32), troubles=st.integers(0, 60))
 def test_every_history_of_a_run_comes_to_the_same_end(scenario: Scenario, seed: int, troubles: int) -> None:
     history = History(scenario, Random(seed))

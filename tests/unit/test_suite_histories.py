@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from hypothesis import Phase as Doing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_api import indexes
@@ -31,6 +31,7 @@ from shardwise_api.wire import (
 )
 from shardwise_operator.observe.snapshots import shard_of
 from tests.support import manifests
+from tests.support.examples import examples
 from tests.support.troubled_world import TroubledWorld, nothing_unexpected
 from tests.support.virtual_time import in_virtual_time
 
@@ -191,7 +192,7 @@ def _step(pod: Body) -> Step:
 
 
 # A history is not made shorter than it was found: that takes minutes, and the seed tells it all.
-@settings(max_examples=25, phases=[Doing.explicit, Doing.generate])
+@examples(25, phases=[Doing.explicit, Doing.generate])
 @given(
     scenario=st.builds(
         Scenario,

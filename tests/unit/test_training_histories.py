@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from hypothesis import Phase as Doing
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shardwise_api import indexes
@@ -31,6 +31,7 @@ from shardwise_api.wire import (
 )
 from shardwise_operator.observe.snapshots import INDEX_ANNOTATION
 from tests.support import manifests
+from tests.support.examples import examples
 from tests.support.troubled_world import TroubledWorld, nothing_unexpected
 from tests.support.virtual_time import in_virtual_time
 
@@ -266,7 +267,7 @@ class Seeds(_Training):
 
 
 # A history is not made shorter than it was found: that takes minutes, and the seed tells it all.
-@settings(max_examples=25, phases=[Doing.explicit, Doing.generate])
+@examples(25, phases=[Doing.explicit, Doing.generate])
 @given(ranks=st.integers(1, MOST_RANKS), seed=st.integers(0, 2**32), steps=st.integers(0, 60))
 # The number of ranks grows just as the last one ends.
 @example(ranks=2, seed=297317, steps=50)
@@ -281,7 +282,7 @@ def test_ranks_come_to_their_end_however_often_they_are_lost_or_changed(ranks: i
         in_virtual_time(story())
 
 
-@settings(max_examples=20, phases=[Doing.explicit, Doing.generate])
+@examples(20, phases=[Doing.explicit, Doing.generate])
 @given(
     fates=st.lists(st.sampled_from(["solved", "late", "never", "never", "fails"]), min_size=1, max_size=5),
     stop_on_first=st.booleans(),

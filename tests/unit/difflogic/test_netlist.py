@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise.engine.errors import BadInput
@@ -18,6 +18,7 @@ from shardwise_jobs.engines.difflogic.model.automaton import Automaton, neighbou
 from shardwise_jobs.engines.difflogic.model.gates import Bools, Ints
 from tests.support.automata import automaton
 from tests.support.circuits import LIFE, life_functions
+from tests.support.examples import examples
 
 HALF_ADDER = """
 channels 2   # two bits a cell
@@ -62,7 +63,7 @@ def test_the_game_of_life_is_right_in_all_512_cases_by_what_its_text_says() -> N
 
 
 @given(seed=st.integers(0, 2**32), channels=st.integers(1, 4), passing=st.floats(0, 1))
-@settings(max_examples=60)
+@examples(60)
 def test_any_circuit_does_the_same_pruned(seed: int, channels: int, passing: float) -> None:
     random = np.random.default_rng(seed)
     widths = (10, 8, 4, 2, 1) if channels == 1 else (10, 8, 4, channels)

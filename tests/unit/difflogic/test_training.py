@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise.engine.errors import BadConfiguration, BadInput, Interrupted, Temporary, WorkError
@@ -25,6 +25,7 @@ from shardwise_jobs.engines.difflogic.training.checkpoint import FILE, Checkpoin
 from shardwise_jobs.engines.difflogic.training.loop import StepMetrics, Training
 from shardwise_jobs.mpi.communicator import Communicator, SingleProcess
 from tests.support.communicators import Outcome, ThreadCommunicator, together
+from tests.support.examples import examples
 from tests.support.small_trainings import CHECKERBOARD, CROSS, LIFE, after, marks, trained, training
 
 STEPS = 10
@@ -68,7 +69,7 @@ def test_more_samples_in_flight_than_there_are_change_no_bit(tmp_path: Path) -> 
     assert marks(trained(of, folder=tmp_path, world=SingleProcess())) == expected("life")
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     kind=st.sampled_from(sorted(OF)),
     interruptions=st.lists(

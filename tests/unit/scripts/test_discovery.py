@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shardwise_jobs.engines.scripts.discovery.search import SKIPPED_NAMES, Found, discover
 from shardwise_jobs.engines.scripts.model.options import SuiteOptions
 from shardwise_jobs.engines.scripts.model.validation_errors import InvalidSuite
+from tests.support.examples import examples
 from tests.support.suites import plant, plant_loop, plant_many
 
 
@@ -43,7 +44,7 @@ def test_python_files_that_begin_with_train_are_found_in_the_order_of_their_path
     assert names(tmp_path) == ["a/b/train_y.py", "a/train_z.py", "train_a.py", "train_b.py"]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     paths=st.lists(
         st.tuples(
