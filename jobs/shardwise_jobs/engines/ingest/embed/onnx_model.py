@@ -225,10 +225,6 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from error
 
 
-if __name__ == "__main__":
-    main()
-
-
 _LENGTH_BYTES = 8
 _FLOAT_BYTES = 4
 
@@ -262,3 +258,7 @@ def _tensor(data: NDArray[np.uint8], *, shape: list[int], offsets: list[int]) ->
     if not 0 <= begin <= end <= len(data) or end - begin != _FLOAT_BYTES * prod(shape):
         raise ValueError(f"offsets {offsets} of shape {shape} are not within its {len(data)} bytes")
     return np.frombuffer(data[begin:end].tobytes(), dtype="<f4").reshape(shape)
+
+
+if __name__ == "__main__":
+    main()
