@@ -343,7 +343,7 @@ def test_a_kueue_that_takes_jobs_without_a_queue_is_not_fought(
         assert run.complete() == digest(100)
 
 
-def test_a_kueue_that_takes_runs_for_its_own_lets_their_jobs_alone(
+def test_a_kueue_that_knows_runs_as_a_framework_queues_their_jobs_all_the_same(
     begun: Begun, cluster: Cluster, corner: Callable[[ExitStack, str], Queue]
 ) -> None:
     for future in begun.futures.values():
@@ -355,7 +355,9 @@ def test_a_kueue_that_takes_runs_for_its_own_lets_their_jobs_alone(
         stack.enter_context(configured(cluster, integrations=kinds))
         run = queue.run(queue.kato("mine"))
         assert run.complete() == digest(100)
-        assert not queue.workloads("mine")
+        # The label is the Job's: nobody is there who would queue the run as a whole.
+        assert [workload["spec"]["queueName"] for workload in queue.workloads("mine")] == ["q"]
+        run.is_quiet()
 
 
 def test_a_kueue_that_is_away_is_waited_for(
