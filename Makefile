@@ -24,7 +24,7 @@ setup: $(VENV)/.run ## Make .venv with what running here needs
 demo: $(VENV)/.run ## Train KATO patterns on real text, here, with a result and a picture
 	$(BIN)/shardwise run examples/kato-pydocs.yaml --resume
 
-test: $(VENV)/.dev ## Run all tests: an hour, as root on Debian; brings up a cluster and removes it
+test: $(VENV)/.dev ## Run all tests: 45 minutes, as root on Debian; brings up a cluster and removes it
 	$(BIN)/python -m tests $(PYTEST_ARGS)
 
 test-unit: $(VENV)/.dev ## Run the tests that need no server and no root: minutes

@@ -28,7 +28,7 @@ _ANNOUNCEMENT = """\
 All tests, in two halves at once: those on a cluster (shown as they end) and those without (shown at their end).
 Needs Debian and root: a two-node Kubernetes comes up on this machine, and is removed again. What it is made of is built
 the first time, and kept in SHARDWISE_CACHE.
-Takes about an hour on two cores, and 20 minutes more the first time. `make test-unit` takes minutes and needs no root;
+Takes about 45 minutes on two cores, and 20 more the first time. `make test-unit` takes minutes and needs no root;
 `make test-e2e` runs the tests on a cluster alone, or on the one that KUBECONFIG names. Ctrl-C stops both halves.
 """
 

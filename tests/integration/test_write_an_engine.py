@@ -125,6 +125,15 @@ def test_a_plan_shows_blocks_that_are_dealt_as_a_whole(folder: Path, environment
     ]
 
 
+def test_a_person_sees_what_came_out(folder: Path, environment: dict[str, str]) -> None:
+    done = run(folder, environment, "run", str(folder / "words.yaml"), "--set", "blockSize=200")
+    assert done.returncode == 0, done.stderr
+    assert f"{LINES}/{LINES}" in done.stderr
+    assert " items/s" in done.stderr
+    assert "words.tsv" in done.stdout
+    assert re.search(rf"words\s*│\s*{5 * LINES:,}", done.stdout), done.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -12,88 +12,20 @@ import pytest
 from shardwise.engine import (
     Block,
     BlockEngine,
-    BlockRecord,
     BlockStore,
     EngineSpec,
     Ledger,
-    LineSource,
     RangeSource,
     SqlBlockStore,
     Summary,
-    Uri,
 )
 from shardwise.testing import EngineContract
+from tests.support.block_engines import NumbersContract, SumInDatabase
 
 pytestmark = pytest.mark.usefixtures("memory_uris")
 
 
-class SumSpec(EngineSpec):
-    files: list[Uri]
-    factor: int = 1
-
-
-class Sum(BlockEngine[SumSpec]):
-    """Adds up numbers, one a line; a line that is none is an item that fails."""
-
-    def identity(self) -> Mapping[str, Any]:
-        return {"factor": self.spec.factor}
-
-    def open_source(self) -> LineSource:
-        return LineSource(self.spec.files, field=self.field("files"))
-
-    def process(self, block: Block) -> dict[str, int]:
-        total = 0
-        for item in block.items:
-            if item.value.isdecimal():
-                total += self.spec.factor * int(item.value)
-            else:
-                block.fail(item, f"line {item.number + 1}: no number: {item.value!r}")
-        return {"sum": total}
-
-    def summarize(self, ledger: Ledger) -> Summary:
-        return Summary(files={"sum.txt": f"{sum(payload['sum'] for payload in ledger.payloads())}\n"})
-
-
-class SumInRows(SqlBlockStore):
-    """Adds to a row of its own in the transaction of the block: what counted twice would show."""
-
-    def create(self, cursor: Any) -> None:
-        cursor.execute("CREATE TABLE IF NOT EXISTS total (run TEXT PRIMARY KEY, items INTEGER NOT NULL)")
-
-    def apply(self, cursor: Any, record: BlockRecord, payload: bytes) -> None:
-        cursor.execute("INSERT OR IGNORE INTO total VALUES (?, 0)", (self._run,))
-        cursor.execute("UPDATE total SET items = items + ? WHERE run = ?", (record.items, self._run))
-
-    def total(self) -> int:
-        ((items,),) = self._rows("SELECT items FROM total WHERE run = ?", self._run)
-        return int(items)
-
-
-class SumInSqlite(Sum):
-    def open_store(self) -> SumInRows:
-        return SumInRows(f"sqlite:///{self.output.uri}.db", run=self.run, field="spec.store")
-
-    def summarize(self, ledger: Ledger) -> Summary:
-        counted = self.open_store()
-        assert counted.total() == ledger.items.all
-        counted.close()
-        return super().summarize(ledger)
-
-
-class _Numbers(EngineContract):
-    engine = Sum
-
-    def make_spec(self, folder: Path, *, items: int, broken: int) -> Mapping[str, Any]:
-        # One is broken for the source already, the others for the engine alone.
-        lines = [b"\xff", *[b"none"] * broken][:broken] + [b"%d" % number for number in range(items - broken)]
-        (folder / "numbers.txt").write_bytes(b"".join(line + b"\n" for line in lines))
-        return {"files": ["numbers.txt"]}
-
-    def change_settings(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {**spec, "factor": 2}
-
-
-class TestFiles(_Numbers):
+class TestFiles(NumbersContract):
     def test_the_sum_is_right(self) -> None:
         trial = self.trial()
         result = trial.complete(shards=3)
@@ -101,13 +33,13 @@ class TestFiles(_Numbers):
         assert result.items.done == self.items
 
 
-class TestObjectStore(_Numbers):
+class TestObjectStore(NumbersContract):
     def output(self, folder: Path) -> str:
         return f"memory://{uuid.uuid4().hex}"
 
 
-class TestSqlite(_Numbers):
-    engine = SumInSqlite
+class TestSqlite(NumbersContract):
+    engine = SumInDatabase
 
 
 class SquaresSpec(EngineSpec):

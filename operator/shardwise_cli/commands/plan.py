@@ -60,7 +60,7 @@ def plan(manifest: Path, overrides: tuple[str, ...], workdir: Path | None) -> No
     if prepared.already_complete:
         table.add_row("ledger", "all blocks of this run are done: running it again changes nothing")
     console.print(table)
-    if not policy.shows_metrics:
+    if policy.deals_items:
         console.print(_shards(run, total))
 
 

@@ -1,4 +1,4 @@
-"""One PostgreSQL, one LLM and one small model for the tests of ingestion; no test sees what another did to them."""
+"""One LLM and one small model for the tests of ingestion; no test sees what another did to them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import postgres_server, tiny_model
+from tests.support import tiny_model
 from tests.support.ollama.process import OllamaProcess, ollama
-from tests.support.postgres_server import PostgresServer
-from tests.support.require import missing
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A server that tests may restart and kill."""
-    try:
-        postgres_server.programs()
-    except postgres_server.ServerMissing as error:
-        missing(f"PostgreSQL ({error})", postgres_server.HOW_TO_GET)
-    with postgres_server.running() as server:
-        yield server
 
 
 @pytest.fixture(scope="package")

@@ -54,6 +54,8 @@ class Policy:
     """Workers write down which node they ran on."""
     worker_per_core: ClassVar[bool] = True
     """On one machine, as many workers run at once as it has cores, unless the manifest says how many."""
+    deals_items: ClassVar[bool] = True
+    """Each shard has items of its own, which a plan lists."""
     shows_metrics: ClassVar[bool] = False
     """What is learned is what people watch, and read at the end."""
     lists_scripts: ClassVar[bool] = False

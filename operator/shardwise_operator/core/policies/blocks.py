@@ -28,6 +28,9 @@ class BlocksPolicy(Policy):
 class PluginPolicy(Policy):
     """An engine of a package: its blocks are numbered over the whole input, and dealt to shards as a whole."""
 
+    shows_metrics = True
+    progress_unit = "items"
+
     def __init__(self, run: Run, plugin: PluginEngine) -> None:
         super().__init__(run)
         self._plugin = plugin

@@ -13,6 +13,7 @@ from .base import Policy
 class TrainingPolicy(Policy):
     """See `Policy`."""
 
+    deals_items = False
     shows_metrics = True
     items = "steps"
     progress_unit = "steps"
